@@ -1,0 +1,51 @@
+"""The command line: ``python -m cnnlib COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import cnnlib
+from cnnlib.errors import CnnlibError
+
+COMMAND_MODULES = ("cnnlib.models.cli", "cnnlib.measure.cli", "cnnlib.training.cli", "cnnlib.data.cli")
+EXAMPLES = """examples:
+  python -m cnnlib models 'alexnet*'                 the names that create() knows, with their counts
+  python -m cnnlib summary alexnet                   shapes, parameters, multiply-adds layer by layer
+  python -m cnnlib train resnet20 --epochs 1         train on CIFAR-10 and save a record of the run
+  python -m cnnlib COMMAND --help                    all options of one command
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser from the ``add_commands`` function of every area that has commands."""
+    top = argparse.ArgumentParser(
+        prog="python -m cnnlib",
+        description="Convolutional architectures: look at them, measure them, train them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"cnnlib {cnnlib.__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in COMMAND_MODULES:
+        importlib.import_module(module).add_commands(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, or 2 after an error that the user can mend."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except CnnlibError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of `python -m cnnlib models | head` has seen enough
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

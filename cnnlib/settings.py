@@ -1,0 +1,41 @@
+"""The two settings that everything else follows: the budget of a training and the device it runs on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cnnlib.errors import CnnlibError
+
+if TYPE_CHECKING:
+    import torch
+
+BUDGETS = ("smoke", "short", "medium", "full")
+"""From seconds (``smoke``, for tests) to the paper's recipe (``full``). A study says what each means for it."""
+
+
+class UnknownBudget(CnnlibError, ValueError):
+    """The environment variable ``CNNLIB_BUDGET``, or an argument, names no budget."""
+
+
+def budget(name: str | None = None) -> str:
+    """Return the budget in force: ``name``, else ``CNNLIB_BUDGET``, else ``medium`` with a GPU and ``short`` without.
+
+    Raises:
+        UnknownBudget: if the name is not one of :data:`BUDGETS`.
+    """
+    name = name or os.environ.get("CNNLIB_BUDGET") or ("medium" if device().type == "cuda" else "short")
+    if name not in BUDGETS:
+        raise UnknownBudget(f"unknown budget {name!r}; set CNNLIB_BUDGET to one of {', '.join(BUDGETS)}")
+    return name
+
+
+def device() -> torch.device:
+    """Return the device that trainings use unless told otherwise: a CUDA GPU if there is one, else the CPU.
+
+    ``CNNLIB_DEVICE`` overrides the choice. Apple's ``mps`` is used only if asked for this way: some operations
+    of these networks have no deterministic kernel there.
+    """
+    import torch
+
+    return torch.device(os.environ.get("CNNLIB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -1,1 +1,33 @@
-""""""
+"""Data: CIFAR-10 and CIFAR-100 as tensors, batched augmentation, and Shapes-10 where there is no CIFAR.
+
+>>> data = load("cifar10")
+>>> images = crop_and_flip(pad(data.train_images, value=data.mean))
+"""
+
+from cnnlib.data.augment import crop_and_flip, normalise, pad
+from cnnlib.data.cifar import NAMES, FileCheck, StandInWarning, cache_folder, data_folder, fetch, load, verify
+from cnnlib.data.download import PATIENT, Limits
+from cnnlib.data.images import DataError, ImageSet
+from cnnlib.data.shapes import shapes10
+
+load_data = load
+
+__all__ = [
+    "NAMES",
+    "PATIENT",
+    "DataError",
+    "FileCheck",
+    "ImageSet",
+    "Limits",
+    "StandInWarning",
+    "cache_folder",
+    "crop_and_flip",
+    "data_folder",
+    "fetch",
+    "load",
+    "load_data",
+    "normalise",
+    "pad",
+    "shapes10",
+    "verify",
+]

@@ -1,1 +1,42 @@
-""""""
+"""Explorers for the page and the notebook, drawings of networks, and figures, all in one style.
+
+``style`` and ``logo`` need nothing but Python; everything else is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from cnnlib.explore import style
+
+# Where each name lives.
+_HOME = {
+    "conv_arithmetic": "convolution",
+    "frames": "interactive",
+    "diagram": "drawing",
+    "volumes": "boxes",
+    "describe": "figures",
+    "grey": "patterns",
+    "images": "figures",
+    "kernels": "figures",
+    "layer_bars": "figures",
+    "learning_curves": "figures",
+    "samples": "figures",
+    "stripe_filter": "patterns",
+    "zone_plate": "patterns",
+    "favicon_svg": "logo",
+    "logo_svg": "logo",
+}
+
+__all__ = ["style", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cnnlib.explore' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"cnnlib.explore.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

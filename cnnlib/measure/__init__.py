@@ -1,1 +1,13 @@
-""""""
+"""What can be computed of a network: sizes, counts, memory and receptive fields.
+
+Every function takes any ``torch.nn.Module`` and leaves it as it was. Numbers are those of one image, and a multiply-add
+is one multiplication with its addition in a convolution or matrix product, biases left out, as the papers count.
+"""
+
+from cnnlib.measure.arithmetic import ConvArithmetic, conv_arithmetic, conv_output_size, pool_output_size
+from cnnlib.measure.dry_run import smallest_input
+from cnnlib.measure.effective import effective_receptive_field, effective_size, effective_spread
+from cnnlib.measure.errors import BadArgument, DoesNotFit, NotTraceable, UnknownLayer, UnsupportedOperation
+from cnnlib.measure.layers import LayerRow, LayerTable, count_parameters, layer_table, multiply_adds
+from cnnlib.measure.memory import OPTIMIZER_STATES, TrainingMemory, training_memory
+from cnnlib.measure.theoretical import FieldRow, ReceptiveField, receptive_field

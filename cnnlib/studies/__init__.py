@@ -1,1 +1,8 @@
-""""""
+"""Experiments with records: what is compared, what was measured, and what that shows."""
+
+from cnnlib.studies.comparison import compare, with_recorded
+from cnnlib.studies.ensembles import Ensemble, ensemble
+from cnnlib.studies.errors import RecordError, StudyError
+from cnnlib.studies.record import Record, load_records
+from cnnlib.studies.running import load_ensemble, publish, run, run_ensemble
+from cnnlib.studies.study import STUDIES, Arm, Scale, Study, find_study, register

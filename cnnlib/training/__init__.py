@@ -1,1 +1,17 @@
-""""""
+"""Training: recipes as data, a loop that can be killed and continued, and what comes of it."""
+
+from cnnlib.training.engine import fit
+from cnnlib.training.errors import (
+    CheckpointError,
+    CheckpointMismatch,
+    Diverged,
+    Interrupted,
+    OutOfMemory,
+    RecipeError,
+    RunError,
+)
+from cnnlib.training.evaluation import Evaluation, evaluate, predict
+from cnnlib.training.progress import Progress
+from cnnlib.training.recipe import RECIPES, Recipe, find_recipe, recipe_for
+from cnnlib.training.run import Point, Run
+from cnnlib.training.table import Table

@@ -1,0 +1,66 @@
+"""What the chapters' stored outputs were made with, below each title and in the ``{chapters}`` table."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from cnnbook import notebooks
+
+
+def duration(seconds: float) -> str:
+    """Words for a time: seconds up to two minutes, then minutes."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def made_with(facts: dict[str, Any]) -> str:
+    """One sentence on the run that made a chapter's outputs."""
+    day = datetime.date.fromisoformat(facts["date"])
+    data = " and ".join(facts["data"]) or "no data set"
+    return (
+        f"Outputs of {day.day} {day:%B %Y}: {data}, budget “{facts['budget']}”, {duration(facts['seconds'])} on "
+        f"{facts['hardware']}; PyTorch {facts['versions']['torch']}."
+    )
+
+
+def facts_of(app: Sphinx, docname: str) -> dict[str, Any] | None:
+    """The facts stored in the notebook behind a page, if it is an executed notebook."""
+    path = Path(app.env.doc2path(docname))
+    return notebooks.read(path).metadata.get("cnnlib") if path.suffix == ".ipynb" else None
+
+
+def add_provenance(app: Sphinx, doctree: nodes.document) -> None:
+    """Say below a chapter's title what its outputs were made with."""
+    facts = facts_of(app, app.env.docname)
+    title = next(doctree.findall(nodes.title), None)
+    if facts and title:
+        note = nodes.paragraph("", made_with(facts), classes=["cnn-provenance"])
+        title.parent.insert(title.parent.index(title) + 1, note)
+
+
+class Chapters(SphinxDirective):
+    """A table of the chapters: what each was run on, and how long it took."""
+
+    def run(self) -> list[nodes.Node]:
+        rows = ["| Chapter | Data | Budget | Hardware | Time |", "|---|---|---|---|---:|"]
+        for docname in self.config.external_site_map:
+            facts = facts_of(self.env.app, docname)
+            if facts:
+                path = Path(self.env.doc2path(docname))
+                self.env.note_dependency(str(path))
+                data = ", ".join(facts["data"])
+                rows.append(
+                    f"| [](/{docname}{path.suffix}) | {data} | {facts['budget']} | {facts['hardware']} "
+                    f"| {duration(facts['seconds'])} |"
+                )
+        return self.parse_text_to_nodes("\n".join(rows))
+
+
+def setup(app: Sphinx) -> None:
+    app.add_directive("chapters", Chapters)
+    app.connect("doctree-read", add_provenance)

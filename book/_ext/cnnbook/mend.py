@@ -1,0 +1,54 @@
+"""Mend what the tools below put on a page: requests to other hosts, scripts that it does not need, a wrong role.
+
+Jupyter Book always loads sphinx-thebe, whose script comes from a CDN and is declared twice on each page, which is an
+error in the browser's console. Nothing in this book uses it. MathJax, a megabyte, is left to pages with equations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+# A search page on disk cannot fetch the pages whose summaries it would show.
+SEARCH_FROM_DISK = "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
+
+
+def drop_thebe_markup(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Remove the configuration that sphinx-thebe writes into the body of each page."""
+    for node in list(doctree.findall(nodes.raw)):
+        text = node.astext()
+        if "x-thebe-config" in text or text.startswith("<script>kernelName"):
+            node.parent.remove(node)
+
+
+def tidy_scripts(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Remove the scripts that the page does not need, and those that extensions have added twice."""
+    needless = ["thebe"]
+    if doctree is None or not any(doctree.findall(lambda node: isinstance(node, nodes.math | nodes.math_block))):
+        needless.append("mathjax")
+    kept: dict[tuple[str, str], Any] = {}
+    for script in context.get("script_files", []):
+        name, body = str(script.filename or ""), script.attributes.get("body") or ""
+        if not any(word in f"{name} {body}".lower() for word in needless):
+            kept.setdefault((name, body), script)
+    context["script_files"] = list(kept.values())
+    context["css_files"] = [style for style in context.get("css_files", []) if "thebe" not in str(style.filename)]
+
+
+def name_entries_of_bibliography(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Give the entries the role that their list asks for. docutils uses one that ARIA has withdrawn."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def setup(app: Sphinx) -> None:
+    app.add_js_file(None, body=SEARCH_FROM_DISK)
+    app.connect("doctree-resolved", drop_thebe_markup, priority=900)
+    app.connect("html-page-context", tidy_scripts, priority=900)
+    app.connect("html-page-context", name_entries_of_bibliography)

@@ -1,0 +1,84 @@
+"""``python -m cnnlib data``: fetch, verify and show the data sets."""
+
+from __future__ import annotations
+
+import argparse
+
+from cnnlib.data.cifar import NAMES, cache_folder, data_folder, fetch, load, verify
+from cnnlib.data.images import DataError, ImageSet
+
+ENVIRONMENT = """environment:
+  CNNLIB_DATA     absolute path of a folder that holds cifar-10-batches-py; must verify if set
+  CNNLIB_CACHE    folder for downloads, instead of the system's cache folder
+  CNNLIB_MIRRORS  addresses of folders to download from before all others, separated by spaces
+  CNNLIB_OFFLINE  set to 1, nothing is downloaded
+"""
+
+
+def add_commands(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command ``data`` with its subcommands."""
+    data = subparsers.add_parser(
+        "data",
+        help="fetch, verify and show the data sets",
+        description="CIFAR-10 and CIFAR-100: download them, verify them, look at them.",
+        epilog=ENVIRONMENT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    cifar = [name for name in NAMES if name != "shapes10"]
+
+    command = commands.add_parser("fetch", help="download into the cache, unless it is there")
+    command.add_argument("name", nargs="?", default="cifar10", choices=cifar)
+    command.add_argument(
+        "--patient", action="store_true", help="wait for slow hosts; the original one takes 40 to 60 minutes"
+    )
+    command.set_defaults(run=_fetch)
+
+    command = commands.add_parser("verify", help="compare every file with its checksum; exit status 1 if one is wrong")
+    command.add_argument("name", nargs="?", default="cifar10", choices=cifar)
+    command.set_defaults(run=_verify)
+
+    command = commands.add_parser("show", help="sizes, classes, mean and deviation, and a picture of samples")
+    command.add_argument("name", nargs="?", default="cifar10", choices=NAMES)
+    command.add_argument("--out", metavar="FILE.png", help="write samples, a row for each class")
+    command.set_defaults(run=_show)
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    origin = fetch(options.name, patient=options.patient)
+    print(f"{options.name}: {origin}; verified in {cache_folder()}")
+    if data_folder() != cache_folder():
+        print(f"CNNLIB_DATA is set, so trainings read {data_folder()} instead.")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    print(f"{options.name} in {data_folder()}")
+    checks = verify(options.name)
+    for check in checks:
+        print(f"  {check.file}: {check.state}")
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def _show(options: argparse.Namespace) -> None:
+    data = load(options.name)
+    print(data)
+    print(f"from     {data.origin}")
+    print(f"classes  {', '.join(data.classes)}")
+    print(f"mean     {' '.join(f'{value:.4f}' for value in data.mean)}  of red, green and blue, scaled to [0, 1]")
+    print(f"std      {' '.join(f'{value:.4f}' for value in data.std)}")
+    if options.out:
+        _write_samples(data, options.out)
+        print(f"samples  {options.out}, one row for each class")
+
+
+def _write_samples(data: ImageSet, file: str, columns: int = 12, scale: int = 2) -> None:
+    import torch
+    from torchvision.utils import make_grid, save_image
+
+    columns = min(columns, int(data.train_labels.bincount().min()))
+    rows = [data.train_images[data.train_labels == label][:columns] for label in range(len(data.classes))]
+    grid = make_grid(torch.cat(rows), nrow=columns).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    try:
+        save_image(grid / 255, file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be written: {error}") from error

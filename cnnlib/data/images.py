@@ -1,0 +1,101 @@
+"""A labelled set of images, held as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from cnnlib.errors import CnnlibError
+
+
+class DataError(CnnlibError, RuntimeError):
+    """A data set that is not there, does not verify, could not be downloaded, or cannot give what was asked."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet:
+    """Training and test images with their labels, as they are: uint8, not augmented, not normalised.
+
+    Attributes:
+        name: ``"CIFAR-10"``, ``"CIFAR-100"`` or ``"Shapes-10"``.
+        train_images: uint8 (N, 3, 32, 32), contiguous.
+        train_labels: int64 (N,), indices into ``classes``.
+        test_images: uint8 (M, 3, 32, 32).
+        test_labels: int64 (M,).
+        classes: the names of the classes.
+        mean: per channel, of all training images scaled to [0, 1].
+        std: per channel, likewise.
+        origin: where the images came from, in words.
+        stands_in_for: the data set that was asked for, if this is another one in its place.
+    """
+
+    name: str
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    origin: str
+    stands_in_for: str | None = None
+
+    def __str__(self) -> str:
+        height, width = self.train_images.shape[-2:]
+        sizes = (
+            f"{len(self.train_images):,} training and {len(self.test_images):,} test images, "
+            f"{width}x{height} RGB, {len(self.classes)} classes"
+        )
+        if self.stands_in_for:
+            return f"{self.name.upper()}, GENERATED, IN PLACE OF {self.stands_in_for}: {sizes}"
+        return f"{self.name}: {sizes}"
+
+    __repr__ = __str__
+
+    def subset(self, n: int, seed: int = 0) -> ImageSet:
+        """Return the same set with only ``n`` training images, equally many of each class (or one more of some).
+
+        The choice depends on ``n`` and ``seed`` only. Test images, mean and std stay those of the full set.
+
+        Raises:
+            DataError: if a class has too few images.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        labels = self.train_labels.cpu()
+        each, more = divmod(n, len(self.classes))
+        chosen = []
+        for label, name in enumerate(self.classes):
+            members = (labels == label).nonzero().flatten()
+            wanted = each + (label < more)
+            if wanted > len(members):
+                raise DataError(
+                    f"a subset of {n:,} training images needs {wanted:,} of class {name!r}, but {self.name} has "
+                    f"{len(members):,}; ask for at most {len(self.train_labels):,}"
+                )
+            chosen.append(members[torch.randperm(len(members), generator=generator)[:wanted]])
+        index = torch.cat(chosen).sort().values.to(self.train_images.device)
+        return replace(self, train_images=self.train_images[index], train_labels=self.train_labels[index])
+
+    def to(self, device: torch.device | str) -> ImageSet:
+        """Return the same set with its four tensors on ``device``."""
+        return replace(
+            self,
+            train_images=self.train_images.to(device),
+            train_labels=self.train_labels.to(device),
+            test_images=self.test_images.to(device),
+            test_labels=self.test_labels.to(device),
+        )
+
+
+def channel_statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel of uint8 images (N, C, H, W), scaled to [0, 1].
+
+    Both come from the histogram of the 256 levels in float64, so no sum over millions of pixels rounds anything.
+    """
+    histogram = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
+    weights = histogram.double().cpu() / histogram[0].sum().item()
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = weights @ levels
+    variance = (weights * (levels - mean[:, None]) ** 2).sum(1)
+    return tuple(mean.tolist()), tuple(variance.sqrt().tolist())

@@ -1,0 +1,130 @@
+"""Run a network without its data and without touching it.
+
+Shapes, counts and graphs do not depend on the values of weights. So everything here is measured on a private copy whose
+tensors have a shape and a type but no memory (PyTorch's ``meta`` device): ResNet-152 is counted in a fraction of a
+second, and the network that was asked about keeps its mode, hooks, gradients, device and random state.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from cnnlib.errors import CnnlibError
+from cnnlib.measure.errors import BadArgument, DoesNotFit, first_line
+from cnnlib.measure.rendering import shape_text
+
+Result = TypeVar("Result")
+LARGEST_TRIED = 512
+"""Where the search for an input size that works gives up. In pixels."""
+
+
+def private_copy(model: nn.Module, *, meta: bool = False) -> nn.Module:
+    """Return a copy in evaluation mode, without hooks; with ``meta`` its tensors have shapes but no values.
+
+    Raises:
+        BadArgument: if the network has lazy modules that have not seen an input yet.
+    """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    if any(is_lazy(tensor) for tensor in chain(model.parameters(), model.buffers())):
+        raise BadArgument(f"{type(model).__name__} has lazy layers without shapes; run it once on an image before")
+
+    # deepcopy takes from the memo what it would copy: so no value is copied that is not needed, and no hook is.
+    memo: dict[int, object] = {}
+    for module in model.modules():
+        for value in chain(module._parameters.values(), module._buffers.values(), vars(module).values()):
+            if isinstance(value, Tensor) and id(value) not in memo:
+                empty = value.detach().to("meta") if meta else value.detach().clone()
+                memo[id(value)] = nn.Parameter(empty, value.requires_grad) if isinstance(value, nn.Parameter) else empty
+        for name, value in vars(module).items():
+            if name.endswith("_hooks") and isinstance(value, dict):
+                memo[id(value)] = OrderedDict()
+    return copy.deepcopy(model, memo).eval()
+
+
+def on_copy(
+    model: nn.Module, input_size: tuple[int, ...], measure: Callable[[nn.Module, Tensor], Result], batch_size: int = 1
+) -> Result:
+    """Return ``measure(copy, images)`` for a private copy of the model and a batch of images of this size.
+
+    The copy has no data where the network can run like that, else it is a full one and the images are black.
+
+    Raises:
+        DoesNotFit: if the network cannot take such images; names the smallest square ones that it takes.
+    """
+    if not input_size or any(not isinstance(length, int) or length < 1 for length in input_size):
+        raise BadArgument(f"input_size must be the shape of one image, (channels, height, width), not {input_size!r}")
+    for meta in (True, False):  # a network that reads values, or makes tensors on another device, needs a full copy
+        try:
+            net = private_copy(model, meta=meta)
+            images = _floating(net).new_zeros(batch_size, *input_size)
+            with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+                return measure(net, images)
+        except CnnlibError:
+            raise
+        except Exception as error:
+            failure = error
+    if isinstance(failure, RuntimeError | ValueError):
+        raise DoesNotFit(_why(model, input_size, failure)) from failure
+    raise failure
+
+
+class Memory:
+    """Tells tensors with memory of their own from views of, and results written into, memory seen before."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._blocks: dict[int, torch.UntypedStorage] = {}  # kept, so that no address is used twice
+        for tensor in tensors:
+            self.is_new(tensor)
+
+    def is_new(self, tensor: Tensor) -> bool:
+        """Say whether the memory of this tensor is seen for the first time."""
+        block = tensor.untyped_storage()
+        known = len(self._blocks)
+        self._blocks.setdefault(block._cdata, block)
+        return len(self._blocks) > known
+
+
+def smallest_input(model: nn.Module, channels: int = 3) -> int | None:
+    """Return the side of the smallest square image that the network takes, or None if none up to 512 works."""
+    size = first_accepted(model, ((channels, side, side) for side in range(1, LARGEST_TRIED + 1)))
+    return size and size[-1]
+
+
+def first_accepted(model: nn.Module, input_sizes: Iterable[tuple[int, ...]]) -> tuple[int, ...] | None:
+    """Return the first of these shapes of one image that the network takes, or None if it takes none of them."""
+    net = private_copy(model, meta=True)
+
+    def takes(input_size: tuple[int, ...]) -> bool:
+        try:
+            net(_floating(net).new_zeros(1, *input_size))
+        except Exception:
+            return False
+        return True
+
+    with torch.no_grad():
+        return next(filter(takes, input_sizes), None)
+
+
+def _floating(net: nn.Module) -> Tensor:
+    """Return a tensor of the type and on the device that the network's images must have."""
+    on_meta = any(parameter.is_meta for parameter in net.parameters())
+    default = torch.empty(0, device="meta" if on_meta else None)
+    return next((parameter for parameter in net.parameters() if parameter.is_floating_point()), default)
+
+
+def _why(model: nn.Module, input_size: tuple[int, ...], error: Exception) -> str:
+    message = f"{type(model).__name__} does not take an input of {shape_text(input_size)}: {first_line(error)}"
+    if len(input_size) == 4:
+        return f"{message}; input_size is the shape of one image, without the batch"
+    if len(input_size) != 3 or first_accepted(model, [input_size]):
+        return message
+    side = smallest_input(model, channels=input_size[0])
+    return message if side is None else f"{message}; the smallest square input that it takes is {side}x{side}"

@@ -1,0 +1,96 @@
+"""The effective receptive field: how much each input pixel moves a unit, measured by gradient.
+
+After Luo, Li, Urtasun and Zemel 2016, "Understanding the Effective Receptive Field in Deep Convolutional Neural
+Networks" (arXiv 1701.04128): put a gradient of 1 on the central unit of a layer and 0 on all others, propagate it back
+to the input, and average its absolute value over images. They find it Gaussian, and much smaller than the theoretical
+field.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.errors import BadArgument, UnknownLayer
+
+BATCH = 8
+"""Images that go through the network together."""
+
+
+def effective_receptive_field(
+    model: nn.Module,
+    images: Tensor | tuple[int, int, int],
+    layer: str | None = None,
+    *,
+    samples: int = 16,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return the mean absolute gradient of a layer's central unit, as an array (height, width) that sums to 1.
+
+    The unit is that of all channels together. The network is used in evaluation mode and is not changed.
+
+    Args:
+        model: the network, with the weights that are of interest.
+        images: a batch (N, C, H, W), or the shape (C, H, W) of ``samples`` images of standard normal noise.
+        layer: name of a module that puts out maps, at its last call; else the last one with more than one unit.
+        samples: number of noise images.
+        seed: of the noise.
+
+    Raises:
+        UnknownLayer: if the network has no module of this name.
+        BadArgument: if the layer puts out no maps, or the gradient does not reach the input at all.
+    """
+    net = private_copy(model).requires_grad_(False)
+    example = next(net.parameters(), torch.empty(0))
+    if not isinstance(images, Tensor):
+        images = torch.randn(samples, *images, generator=torch.Generator().manual_seed(seed))
+    if images.ndim != 4:
+        raise BadArgument(f"images must have the shape (N, C, H, W), not {tuple(images.shape)}")
+
+    modules = dict(net.named_modules())
+    if layer is not None and layer not in modules:
+        raise UnknownLayer(layer, filter(None, modules))
+    maps: list[Tensor] = []
+
+    def keep(_: nn.Module, __: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and (layer is not None or output.shape[-2:].numel() > 1):
+            maps[:] = [output.clone()]  # a copy, because the next layer may write into the output
+
+    for module in modules.values() if layer is None else [modules[layer]]:
+        module.register_forward_hook(keep)
+
+    total = torch.zeros(images.shape[-2:], dtype=torch.float64)
+    with torch.enable_grad():
+        for batch in images.split(BATCH):
+            batch = batch.to(example.device, example.dtype).requires_grad_()
+            net(batch)
+            if not maps:
+                raise BadArgument(f"{layer or type(model).__name__!r} puts out no maps; name a layer that does")
+            height, width = maps[0].shape[-2:]
+            (gradient,) = torch.autograd.grad(maps[0][:, :, height // 2, width // 2].sum(), batch)
+            total += gradient.abs().sum((0, 1)).double().cpu()
+    if not total.any():
+        raise BadArgument("the gradient of the central unit is zero for every image; try other images or another layer")
+    return (total / total.sum()).numpy()
+
+
+def effective_spread(field: np.ndarray) -> tuple[float, float]:
+    """Return the standard deviations (vertical, horizontal) of a field as a distribution over pixels. In pixels."""
+    return _deviation(field.sum(1)), _deviation(field.sum(0))
+
+
+def effective_size(field: np.ndarray, threshold: float = 1 - 0.9545) -> float:
+    """Return the size of a field: the square root of the number of pixels above ``threshold`` times its peak.
+
+    This is the measure, and the default the threshold, of Luo et al. 2016, section 3. In pixels.
+    """
+    return float(np.sqrt(np.count_nonzero(field > threshold * field.max())))
+
+
+def _deviation(marginal: np.ndarray) -> float:
+    positions = np.arange(len(marginal))
+    weights = marginal / marginal.sum()
+    mean = weights @ positions
+    return float(np.sqrt(weights @ (positions - mean) ** 2))

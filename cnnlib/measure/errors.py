@@ -1,0 +1,38 @@
+"""What can go wrong when a network is measured. Every message says what was wrong and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from cnnlib.errors import CnnlibError
+
+
+class BadArgument(CnnlibError, ValueError):
+    """An argument has no meaning here: a stride of 0, an unknown optimiser."""
+
+
+class DoesNotFit(CnnlibError, ValueError):
+    """A window is larger than its padded input, or a network cannot take an input of this size."""
+
+
+class NotTraceable(CnnlibError, ValueError):
+    """``torch.fx`` cannot write this network down as a graph."""
+
+
+class UnsupportedOperation(CnnlibError, NotImplementedError):
+    """The graph holds an operation for which no rule says which inputs its outputs see."""
+
+
+class UnknownLayer(CnnlibError, LookupError):
+    """The network has no layer of this name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        known = list(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
+        super().__init__(f"no layer {name!r}; the nearest names are {', '.join(map(repr, near))}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message without its full stop, or the kind of error if it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

@@ -1,0 +1,258 @@
+"""EfficientNet. Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks".
+
+Implements arXiv 1905.11946: Table 1 (B0), the compound scaling of section 3.3 and the authors' B1 to B7. Choices and
+deviations:
+
+- :func:`compound_scaling` is the rule of equation 3. The nets B1 to B7 do not follow it to the letter: their width,
+  depth and resolution (:data:`RELEASED`, the authors' code) are rounded by hand, and no single phi gives all three.
+- Normalisation has the epsilon 1e-3 of the authors' code and their momentum 0.99, which PyTorch calls 0.01: running
+  statistics need several hundred steps. torchvision has 1e-5 and 0.1 in B0 to B4. ``bn_momentum=0.1`` suits short runs.
+- The squeeze ratio is a quarter of the block's *input*, not of the widened maps that it rescales.
+- Drop connect leaves a sample's residual branch out, more often in later blocks, up to 0.2 as in the authors' code.
+- Padding is kernel // 2 on every side. TensorFlow's "SAME" padding, in which the authors trained, puts a strided
+  convolution of even maps one pixel further. On maps of odd size the two are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+
+from cnnlib.models import layers
+from cnnlib.models.mobilenet_v2 import round_channels
+from cnnlib.models.registry import Paper, Published, register
+
+PAPER = Paper(
+    key="tan2019efficientnet",
+    title="EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+    authors="Tan and Le",
+    year=2019,
+    arxiv="1905.11946",
+)
+
+# Table 1, stages 2 to 8: expansion, kernel size, stride of the first block, width, number of blocks.
+B0 = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Factors on the width and depth of B0, and the height and width of the images in pixels."""
+
+    width: float
+    depth: float
+    resolution: float
+
+    @property
+    def cost(self) -> float:
+        """The factor on B0's multiply-adds that depth * width^2 * resolution^2 promises, before any rounding."""
+        return self.depth * self.width**2 * (self.resolution / 224) ** 2
+
+
+def compound_scaling(phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> Scaling:
+    """Return the scaling of equation 3: depth alpha^phi, width beta^phi, resolution gamma^phi times B0's.
+
+    The default constants are the paper's, found for alpha * beta^2 * gamma^2 near 2: one more phi doubles the cost.
+    """
+    return Scaling(width=beta**phi, depth=alpha**phi, resolution=224 * gamma**phi)
+
+
+# What B0 to B7 really have, in the authors' code.
+RELEASED = {
+    "b0": Scaling(1.0, 1.0, 224),
+    "b1": Scaling(1.0, 1.1, 240),
+    "b2": Scaling(1.1, 1.2, 260),
+    "b3": Scaling(1.2, 1.4, 300),
+    "b4": Scaling(1.4, 1.8, 380),
+    "b5": Scaling(1.6, 2.2, 456),
+    "b6": Scaling(1.8, 2.6, 528),
+    "b7": Scaling(2.0, 3.1, 600),
+}
+
+
+class DropConnect(nn.Module):
+    """While training, set each sample of (N, ...) to zero with probability ``p`` and divide the others by 1 - p."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        kept = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1 - self.p)
+        return x * kept / (1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p:g}"
+
+
+class SqueezeExcite(nn.Module):
+    """Rescale each map of (N, channels, H, W) by a factor between 0 and 1 computed from the averages of all maps."""
+
+    def __init__(self, channels: int, squeezed: int):
+        super().__init__()
+        self.squeeze = nn.AdaptiveAvgPool2d(1)
+        self.excite = nn.Sequential(
+            OrderedDict(
+                conv1=nn.Conv2d(channels, squeezed, 1),
+                swish=nn.SiLU(),
+                conv2=nn.Conv2d(squeezed, channels, 1),
+                sigmoid=nn.Sigmoid(),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.excite(self.squeeze(x))
+
+
+def conv_bn_swish(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """Return a convolution that keeps the image size up to its stride, batch normalisation and x * sigmoid(x)."""
+    padding = kernel_size // 2
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+            bn=nn.BatchNorm2d(out_channels),
+            swish=nn.SiLU(),
+        )
+    )
+
+
+class MBConv(nn.Module):
+    """MobileNetV2's inverted residual with squeeze and excitation and swish.
+
+    (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride), with ``expansion`` times as many maps inside.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        kernel_size: int = 3,
+        expansion: int = 6,
+        drop_connect: float = 0.0,
+    ):
+        super().__init__()
+        hidden = expansion * in_channels
+        self.f = nn.Sequential()
+        if expansion > 1:
+            self.f.append(conv_bn_swish(in_channels, hidden, 1))
+        self.f.append(conv_bn_swish(hidden, hidden, kernel_size, stride, groups=hidden))
+        self.f.append(SqueezeExcite(hidden, in_channels // 4))
+        self.f.append(nn.Conv2d(hidden, out_channels, 1, bias=False))
+        self.f.append(nn.BatchNorm2d(out_channels))
+        self.shortcut = stride == 1 and in_channels == out_channels
+        self.drop_connect = DropConnect(drop_connect)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.drop_connect(self.f(x)) if self.shortcut else self.f(x)
+
+
+class EfficientNet(nn.Module):
+    """A 3x3 convolution, stages of MBConv blocks, a 1x1 convolution, global average pooling, one linear layer.
+
+    Args:
+        width: factor on the number of maps of every layer, rounded to multiples of 8.
+        depth: factor on the number of blocks of every stage, rounded up.
+        num_classes: number of logits.
+        dropout: probability of dropping an input of the classifier.
+        drop_connect: probability of leaving out the residual branch that grows from 0 in the first block to this.
+        stages: rows of Table 1, see :data:`B0`.
+        stem_stride: stride of the first convolution.
+        bn_momentum: weight of a new batch in the running statistics.
+    """
+
+    min_size = 1
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        depth: float = 1.0,
+        num_classes: int = 1000,
+        dropout: float = 0.2,
+        drop_connect: float = 0.2,
+        stages: tuple[tuple[int, int, int, int, int], ...] = B0,
+        stem_stride: int = 2,
+        bn_momentum: float = 0.01,
+    ):
+        super().__init__()
+        repeats = [math.ceil(depth * n) for *_, n in stages]
+        channels = round_channels(32 * width)
+        self.stem = conv_bn_swish(3, channels, 3, stem_stride)
+        self.stages = nn.Sequential()
+        number = 0
+        for (expansion, kernel_size, first_stride, base_width, _), n in zip(stages, repeats, strict=True):
+            stage = nn.Sequential()
+            out_channels = round_channels(base_width * width)
+            for stride in (first_stride, *[1] * (n - 1)):
+                p = drop_connect * number / sum(repeats)
+                stage.append(MBConv(channels, out_channels, stride, kernel_size, expansion, p))
+                channels = out_channels
+                number += 1
+            self.stages.append(stage)
+        features = round_channels(1280 * width)
+        self.head = conv_bn_swish(channels, features, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(features, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps, module.momentum = 1e-3, bn_momentum
+        layers.init_weights(self, nn.init.kaiming_normal_)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.head(self.stages(self.stem(x)))
+        return self.fc(self.dropout(self.pool(x).flatten(1)))
+
+
+PAPER_V1 = ("1 crop, validation", "Tan and Le 2019, Table 2 of the first version")
+TORCHVISION = ("1 crop, validation", "torchvision, IMAGENET1K_V1")
+
+# dropout, parameters, multiply-adds, top-1 and top-5 error in the paper's first version and of torchvision's weights.
+# The paper's later version prints other errors in this table. torchvision evaluates B2 at 288 pixels.
+NETS = {
+    "b0": (0.2, 5_288_548, 385_814_752, (23.7, 6.8), (22.308, 6.468)),
+    "b1": (0.2, 7_794_184, 686_802_832, (21.2, 5.6), (21.358, 5.814)),
+    "b2": (0.3, 9_109_994, 993_561_872, (20.2, 5.1), (19.392, 4.690)),
+    "b3": (0.3, 12_233_232, 1_827_141_392, (18.9, 4.5), (17.992, 3.946)),
+    "b4": (0.4, 19_341_616, 4_393_771_024, (17.4, 3.7), (16.616, 3.406)),
+    "b5": (0.4, 30_389_784, 10_266_384_752, (16.7, 3.3), (16.556, 3.372)),
+    "b6": (0.5, 43_040_704, 19_067_593_536, (16.0, 3.1), (15.992, 3.084)),
+    "b7": (0.5, 66_347_960, 37_745_884_192, (15.6, 2.9), (15.878, 3.092)),
+}
+TRANSFERRED = {"b0": (1.9, 11.9), "b7": (1.1, 8.3)}  # test error on CIFAR-10 and on CIFAR-100
+
+for _name, (_dropout, _parameters, _multiply_adds, _paper, _torchvision) in NETS.items():
+    _scaling = RELEASED[_name]
+    _published = [
+        Published(metric, value, protocol, source)
+        for (protocol, source), values in ((PAPER_V1, _paper), (TORCHVISION, _torchvision))
+        for metric, value in zip(("top-1 error", "top-5 error"), values, strict=True)
+    ] + [
+        Published("test error", value, "pretrained on ImageNet, fine-tuned", "Tan and Le 2019, Table 5", dataset)
+        for value, dataset in zip(TRANSFERRED.get(_name, ()), ("CIFAR-10", "CIFAR-100"), strict=False)
+    ]
+    register(
+        f"efficientnet-{_name}",
+        partial(EfficientNet, width=_scaling.width, depth=_scaling.depth, dropout=_dropout),
+        paper=PAPER,
+        input_size=(3, _scaling.resolution, _scaling.resolution),
+        parameters=_parameters,
+        multiply_adds=_multiply_adds,
+        published=_published,
+        about=f"B0 with {_scaling.width:g} times the width and {_scaling.depth:g} times the depth",
+    )

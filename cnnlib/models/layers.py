@@ -1,0 +1,93 @@
+"""The few pieces that several papers share. Everything else is written out in the paper's own file."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnlib.errors import CnnlibError
+
+
+class InputTooSmall(CnnlibError, ValueError):
+    """The image is so small that some layer of the network would have no output."""
+
+
+@torch.fx.wrap
+def require_size(x: Tensor, minimum: int, name: str) -> None:
+    """Check that the images ``x`` (N, C, H, W) are at least ``minimum`` pixels high and wide.
+
+    Call it as ``layers.require_size(...)``: ``torch.fx`` then keeps it as one step of the graph, where the same ``if``
+    written in a ``forward`` could not be traced.
+
+    Raises:
+        InputTooSmall: naming the network and the smallest input that works.
+    """
+    height, width = x.shape[-2:]
+    if min(height, width) < minimum:
+        raise InputTooSmall(
+            f"{name} needs images of at least {minimum}x{minimum} pixels, but these are {height}x{width}; resize them, "
+            "or take a network for small images: cnnlib.available(dataset='CIFAR-10')"
+        )
+
+
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """Local response normalisation by the formula of Krizhevsky et al. 2012, section 3.3.
+
+    ``b_i = a_i / (k + alpha * sum of a_j^2 over the size maps nearest to i)^beta``, with the paper's constants as
+    defaults. PyTorch divides ``alpha`` by ``size``, which the formula does not, so it is multiplied here first.
+
+    With ``groups`` the maps of each group are normalised by themselves, as on two GPUs that each hold one half of them.
+    Input and output have the shape (N, C, H, W).
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1):
+        super().__init__(size, alpha * size, beta, k)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each group of maps across its channels."""
+        if self.groups == 1:
+            return super().forward(x)
+        one_group_an_image = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
+        return super().forward(one_group_an_image).unflatten(0, (-1, self.groups)).flatten(1, 2)
+
+
+def classifier(
+    in_features: int,
+    hidden: int,
+    num_classes: int,
+    dropout: float = 0.5,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+) -> nn.Sequential:
+    """Return the three fully connected layers of AlexNet and its successors: (N, in_features) to (N, num_classes).
+
+    Dropout follows each hidden layer, as in the papers (torchvision's AlexNet drops each hidden layer's *input*).
+    """
+    return nn.Sequential(
+        OrderedDict(
+            fc6=nn.Linear(in_features, hidden),
+            relu6=activation(),
+            drop6=nn.Dropout(dropout),
+            fc7=nn.Linear(hidden, hidden),
+            relu7=activation(),
+            drop7=nn.Dropout(dropout),
+            fc8=nn.Linear(hidden, num_classes),
+        )
+    )
+
+
+def init_weights(net: nn.Module, draw: Callable[[Tensor], Any]) -> None:
+    """Draw the weights of all convolutions and linear layers of ``net`` by ``draw`` and set their biases to zero.
+
+    ``draw`` fills one tensor in place: ``nn.init.kaiming_normal_`` is He initialisation for ReLU,
+    ``nn.init.xavier_normal_`` Glorot initialisation.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            draw(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

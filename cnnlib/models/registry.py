@@ -1,0 +1,193 @@
+"""The names that :func:`create` knows, and what is known about each: the data from which all tables are made."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from cnnlib.errors import CnnlibError
+
+
+class UnknownModel(CnnlibError, LookupError):
+    """No model has this name. The message gives the nearest names."""
+
+
+class BadOption(CnnlibError, ValueError):
+    """A model has no such option, or the option cannot have this value."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper that introduces an architecture. ``key`` is its BibTeX key, ``arxiv`` its arXiv number."""
+
+    key: str
+    title: str
+    authors: str
+    year: int
+    arxiv: str | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published error, as its source prints it.
+
+    ``value`` is in percent; ``std`` is its standard deviation over ``runs`` trainings, where given. ``networks`` is the
+    number of networks whose predictions were averaged: one, unless it is an ensemble.
+    """
+
+    metric: str
+    value: float
+    protocol: str
+    source: str
+    dataset: str = "ImageNet"
+    runs: int | None = None
+    std: float | None = None
+    networks: int = 1
+
+    def __str__(self) -> str:
+        spread = "" if self.std is None else f" ± {self.std:g}"
+        return f"{self.value:g}{spread} % {self.metric} ({self.protocol})"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known about a model before it is built.
+
+    ``input_size`` is the paper's (channels, height, width), ``parameters`` the exact number of trainable ones,
+    ``multiply_adds`` that of all convolutions and linear layers for one image of this size. ``published`` begins with
+    the number that stands for the model in a table.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    paper: Paper
+    family: str
+    dataset: str
+    input_size: tuple[int, int, int]
+    parameters: int
+    multiply_adds: int | None
+    published: tuple[Published, ...]
+    about: str
+
+    @property
+    def headline(self) -> Published | None:
+        """The first published error of a single network, or None if there is none."""
+        return next((error for error in self.published if error.networks == 1), None)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that :func:`create` takes for this model, with their defaults."""
+        return {name: option.default for name, option in inspect.signature(self.build).parameters.items()}
+
+    def __str__(self) -> str:
+        cost = "" if self.multiply_adds is None else f", {self.multiply_adds:,} multiply-adds"
+        lines = [
+            f"{self.name}: {self.about}",
+            f"  {self.paper.authors} {self.paper.year}. {self.paper.title}.",
+            f"  {self.dataset}, input {'x'.join(map(str, self.input_size))}: {self.parameters:,} parameters{cost}",
+            *(f"  {error}: {error.source}" for error in self.published),
+        ]
+        return "\n".join(lines)
+
+
+_CARDS: dict[str, ModelCard] = {}
+
+
+def register(
+    name: str,
+    build: Callable[..., nn.Module],
+    *,
+    paper: Paper,
+    input_size: tuple[int, int, int],
+    parameters: int,
+    multiply_adds: int | None = None,
+    published: Sequence[Published] = (),
+    about: str = "",
+    dataset: str = "ImageNet",
+    family: str | None = None,
+) -> None:
+    """Make ``name`` known to :func:`create`.
+
+    ``build`` is a class or function whose parameters are all optional and are the model's options. ``family`` is the
+    name's leading word unless given. The other arguments are the fields of :class:`ModelCard`.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if name in _CARDS:
+        raise ValueError(f"two models are called {name!r}")
+    family = family or re.match(r"[a-z]+", name)[0]
+    _CARDS[name] = ModelCard(
+        name, build, paper, family, dataset, input_size, parameters, multiply_adds, tuple(published), about
+    )
+
+
+def create(name: str, **overrides: Any) -> nn.Module:
+    """Build the model called ``name`` with freshly drawn weights.
+
+    ``overrides`` are options of the model, ``num_classes=100`` for instance; ``card(name).options`` lists them. The
+    model maps images (N, C, H, W) to logits (N, num_classes). Case, and ``_`` for ``-``, do not matter in a name.
+
+    Raises:
+        UnknownModel: if there is no such name.
+        BadOption: if the model has no such option, or the value is not possible.
+    """
+    model = card(name)
+    if unknown := overrides.keys() - model.options.keys():
+        allowed = ", ".join(f"{option}={_shown(default)}" for option, default in model.options.items())
+        raise BadOption(f"{model.name} has no option {', '.join(sorted(unknown))}; it takes {allowed or 'none'}")
+    return model.build(**overrides)
+
+
+def card(name: str) -> ModelCard:
+    """Return what is known about the model called ``name``.
+
+    Raises:
+        UnknownModel: if there is no such name.
+    """
+    wanted = _normal(name)
+    if wanted not in _CARDS:
+        raise UnknownModel(f"there is no model {name!r}; {nearest(wanted)}")
+    return _CARDS[wanted]
+
+
+def available(
+    pattern: str = "*", *, family: str | None = None, dataset: str | None = None, year: int | None = None
+) -> list[str]:
+    """Return the names that match ``pattern`` and all filters, oldest paper first.
+
+    ``pattern`` has the wildcards of file names (``"alexnet*"``); without any it may stand anywhere in the name.
+    """
+    pattern = _normal(pattern)
+    if not re.search(r"[*?\[]", pattern):
+        pattern = f"*{pattern}*"
+    cards = [
+        model
+        for model in sorted(_CARDS.values(), key=lambda model: model.paper.year)
+        if fnmatchcase(model.name, pattern)
+        and (family is None or model.family == family.lower())
+        and (dataset is None or model.dataset.lower() == dataset.lower())
+        and (year is None or model.paper.year == year)
+    ]
+    return [model.name for model in cards]
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def nearest(name: str) -> str:
+    """Say which names are like ``name``, as the second half of an error message."""
+    near = difflib.get_close_matches(_normal(name), _CARDS, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else "cnnlib.available() lists them all"
+
+
+def _shown(value: Any) -> str:
+    return value.__name__ if inspect.isclass(value) else repr(value)

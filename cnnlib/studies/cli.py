@@ -1,0 +1,79 @@
+"""``python -m cnnlib study``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EXAMPLES = """examples:
+  python -m cnnlib study                                    the studies there are
+  python -m cnnlib study dropout --budget short --seeds 0 1 2
+The same command again skips what is finished and continues what was broken off.
+"""
+
+
+def add_commands(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``study``."""
+    study = subparsers.add_parser(
+        "study",
+        help="run one of the book's experiments and record it",
+        description="Train every arm of a study once a seed, record each training, and compare them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    study.add_argument("name", metavar="NAME", nargs="?", help="of the study; without it they are listed")
+    study.add_argument("--budget", metavar="B", help="smoke, short, medium or full; default: CNNLIB_BUDGET")
+    study.add_argument("--seeds", type=int, nargs="+", metavar="K", help="default: those of the budget")
+    study.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
+    study.add_argument(
+        "--out", type=Path, default=Path("runs/studies"), metavar="DIR", help="folder of the records (runs/studies)"
+    )
+    study.add_argument(
+        "--publish", action="store_true", help="copy the finished records to those that come with the package"
+    )
+    study.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
+    study.add_argument("--quiet", action="store_true", help="show no progress")
+    study.set_defaults(run=run_study)
+
+
+def run_study(options: argparse.Namespace) -> int:
+    """Run a study, print its table, and publish its records if asked to."""
+    from cnnlib import settings
+    from cnnlib.studies import STUDIES, compare, find_study, publish, run, run_ensemble
+    from cnnlib.studies.ensembles import ensemble_name
+    from cnnlib.training import Interrupted
+    from cnnlib.training.cli import INTERRUPTED, load_data, use_threads
+
+    if options.name is None:
+        for study in STUDIES.values():
+            print(f"{study.name:20} {study.question}")
+        return 0
+    study, budget = find_study(options.name), settings.budget(options.budget)
+    study.scale(budget)
+    use_threads(options.threads)
+    data = load_data(study.data, progress=not options.quiet)
+    try:
+        records = run(
+            study,
+            budget=budget,
+            seeds=options.seeds,
+            arms=options.arms,
+            data=data,
+            folder=options.out,
+            progress=not options.quiet,
+        )
+    except Interrupted as interrupt:
+        print(f"\n{interrupt}", file=sys.stderr)
+        return INTERRUPTED
+    print(compare(study, records))
+    averaged = run_ensemble(study, records, study.images(data, study.scale(budget)))
+    if averaged:
+        stand_in = averaged.data if averaged.stands_in_for else None
+        averaged.save(options.out / study.name / ensemble_name(study.ensemble, budget, stand_in))
+        print(f"\n{averaged}")
+    print(f"\nrecords in {options.out / study.name}")
+    if options.publish:
+        for path in publish(study, budget, options.out):
+            print(f"published {path}")
+    return 0

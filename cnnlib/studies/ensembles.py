@@ -1,0 +1,118 @@
+"""Several networks averaged: the mean of their probabilities against each of them alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cnnlib.data import ImageSet
+from cnnlib.studies.errors import RecordError, StudyError
+from cnnlib.studies.statistics import summarise
+from cnnlib.training import Run, Table, predict
+from cnnlib.training.run import title
+
+
+@dataclass(frozen=True, repr=False)
+class Ensemble:
+    """Test error in percent of the averaged ``probabilities`` of several networks, and of each network alone."""
+
+    model: str
+    overrides: dict[str, object]
+    recipe: str
+    data: str
+    stands_in_for: str | None
+    budget: str | None
+    seeds: tuple[int, ...]
+    alone: tuple[float, ...]
+    error: float
+    images: int
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON and return where it lies."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Ensemble:
+        """Read a saved one.
+
+        Raises:
+            RecordError: if the file holds none.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            return cls(**values | {"seeds": tuple(values["seeds"]), "alone": tuple(values["alone"])})
+        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise RecordError(f"{path} holds no ensemble ({error})") from error
+
+    def table(self) -> Table:
+        """Return each network's error and the ensemble's as a table."""
+        each = summarise(self.alone)
+        return Table(
+            caption=f"{title(self.model, self.overrides, self.data, self.stands_in_for)}, {self.images:,} test images",
+            columns=("", "test error, %"),
+            rows=(
+                *((f"seed {seed}", f"{error:.2f}") for seed, error in zip(self.seeds, self.alone, strict=True)),
+                (f"mean ± standard deviation of the {len(self.seeds)}", str(each)),
+                (f"the {len(self.seeds)} averaged", f"{self.error:.2f}"),
+            ),
+            notes=(f"Each trained with {self.recipe}.",),
+        )
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def ensemble(runs: Sequence[Run], data: ImageSet) -> Ensemble:
+    """Average the softmax outputs of trained networks over the test images.
+
+    Args:
+        runs: finished in this session, so that they still have their networks; same model and recipe, other seeds.
+        data: the set they were trained on.
+
+    Raises:
+        StudyError: if there are fewer than two, one has no network, or they differ in more than the seed.
+    """
+    if len(runs) < 2:
+        raise StudyError(f"an ensemble needs at least two networks, and there are {len(runs)}")
+    if any(run.module is None for run in runs):
+        raise StudyError("a run read from a file has no network: train it in this session, or keep its checkpoint")
+    first = runs[0]
+    for what in ("model", "overrides", "recipe", "data", "budget"):
+        if any(getattr(run, what) != getattr(first, what) for run in runs):
+            raise StudyError(f"networks of an ensemble must differ in the seed alone, and these differ in {what}")
+    outputs = torch.stack([predict(run.module, data.test_images, data).softmax(1).cpu() for run in runs])
+    labels = data.test_labels.cpu()
+    return Ensemble(
+        model=first.model,
+        overrides=first.overrides,
+        recipe=str(first.recipe),
+        data=data.name,
+        stands_in_for=data.stands_in_for,
+        budget=first.budget,
+        seeds=tuple(run.seed for run in runs),
+        alone=tuple(_error(output, labels) for output in outputs),
+        error=_error(outputs.mean(0), labels),
+        images=len(labels),
+    )
+
+
+def ensemble_name(arm: str, budget: str | None, stand_in: str | None = None) -> str:
+    """Return the name of an ensemble's file: budget and arm, and the data set if it is a stand-in."""
+    return f"{budget}-{arm}-ensemble{f'-{stand_in.lower()}' if stand_in else ''}.json"
+
+
+def _error(probabilities: torch.Tensor, labels: torch.Tensor) -> float:
+    return 100 * (probabilities.argmax(1) != labels).double().mean().item()

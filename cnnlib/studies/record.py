@@ -1,0 +1,131 @@
+"""Records: one JSON file for every finished training of a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnlib.studies.errors import RecordError
+from cnnlib.studies.study import Study
+from cnnlib.training import Run, RunError
+
+FORMAT = 1
+SHIPPED = Path(__file__).with_name("records")
+"""The records that come with the package, a folder a study."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished training of a study: which arm, and what came of it. The budget is the run's."""
+
+    study: str
+    arm: str
+    run: Run
+
+    @property
+    def file_name(self) -> str:
+        """Name of the record's file: budget, arm and seed, and the data set if it is a stand-in."""
+        return file_name(self.run.budget, self.arm, self.run.seed, self.run.data if self.run.stands_in_for else None)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the record into the study's folder within ``folder``, and return where it lies."""
+        path = Path(folder) / self.study / self.file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"format": FORMAT, "study": self.study, "arm": self.arm, "run": self.run.as_dict()}
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Record:
+        """Read a record.
+
+        Raises:
+            RecordError: if the file holds none.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise RecordError(f"its format is {content['format']}, and this is format {FORMAT}")
+            return cls(study=content["study"], arm=content["arm"], run=Run.from_dict(content["run"]))
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RunError, RecordError) as error:
+            raise RecordError(f"{path} holds no record of a study ({error}); delete it or fetch it again") from error
+
+
+def file_name(budget: str, arm: str, seed: int, stand_in: str | None = None) -> str:
+    """Return the name of a record's file."""
+    suffix = f"-{stand_in.lower()}" if stand_in else ""
+    return f"{budget}-{arm}-seed{seed}{suffix}.json"
+
+
+def check(record: Record, study: Study, path: Path) -> None:
+    """Compare a record with the study as it is defined now.
+
+    Raises:
+        RecordError: naming what differs.
+    """
+    arm, scale, run = study.arm(record.arm), study.scale(record.run.budget), record.run
+    expected = {
+        "study": study.name,
+        "model": arm.model,
+        "overrides": dict(arm.overrides),
+        "data": study.data,
+        "train_images": study.train_images(scale) or run.train_images,
+        **scale.recipe(arm.recipe).as_dict(),
+    }
+    found = {
+        "study": record.study,
+        "model": run.model,
+        "overrides": run.overrides,
+        "data": (run.stands_in_for or run.data).lower().replace("-", ""),
+        "train_images": run.train_images,
+        **run.recipe.as_dict(),
+    }
+    different = [f"{key} is {found[key]!r}, not {expected[key]!r}" for key in expected if found[key] != expected[key]]
+    if different:
+        raise RecordError(
+            f"the record {path} is not of the study {study.name!r} as it is now: {'; '.join(different)}. "
+            "Delete it and run the study again"
+        )
+
+
+def load_records(study: Study, budget: str | None = None, folder: str | Path | None = None) -> list[Record]:
+    """Return the records of a study, in the order of its arms and seeds.
+
+    Args:
+        study: the study.
+        budget: of this budget only; None for all.
+        folder: where to look; default: the records that come with the package.
+
+    Raises:
+        RecordError: if one is damaged, belongs to a stand-in data set, or does not fit the study as it is now.
+    """
+    records = []
+    for path in sorted((Path(folder or SHIPPED) / study.name).glob(f"{budget or '*'}-*-seed*.json")):
+        record = Record.load(path)
+        refuse_stand_in(record, path)
+        check(record, study, path)
+        records.append(record)
+    return in_order(study, records)
+
+
+def in_order(study: Study, records: Iterable[Record]) -> list[Record]:
+    """Return records in the order of the study's arms, budgets and seeds."""
+    arms, budgets = list(study.arms), list(study.budgets)
+    return sorted(records, key=lambda r: (arms.index(r.arm), budgets.index(r.run.budget), r.run.seed))
+
+
+def refuse_stand_in(record: Record, path: Path) -> None:
+    """Keep generated data away from measured results.
+
+    Raises:
+        RecordError: if the record was measured on a data set that stood in for another.
+    """
+    if record.run.stands_in_for:
+        raise RecordError(
+            f"{path} was measured on {record.run.data}, which stood in for {record.run.stands_in_for}; "
+            "such results are shown where they were measured and kept nowhere"
+        )

@@ -1,0 +1,127 @@
+"""Running a study: finished trainings are skipped, a broken one continues where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cnnlib import settings
+from cnnlib.data import ImageSet, load
+from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
+from cnnlib.studies.record import SHIPPED, Record, check, file_name, load_records
+from cnnlib.studies.study import Study
+from cnnlib.training import Progress, fit
+
+CHECKPOINT_SECONDS = 30.0
+
+
+def run(
+    study: Study,
+    *,
+    budget: str | None = None,
+    seeds: Sequence[int] | None = None,
+    arms: Sequence[str] | None = None,
+    data: ImageSet | None = None,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> list[Record]:
+    """Train every arm of a study once a seed.
+
+    With a ``folder``, each finished training is recorded there at once, and the same call after a break carries on:
+    trainings that are recorded are skipped, the one that was broken off continues from its checkpoint. Without, every
+    training is done anew and nothing is written.
+
+    Args:
+        study: the study.
+        budget: smoke, short, medium or full; default the budget in force (:func:`cnnlib.budget`).
+        seeds: default: those of the budget.
+        arms: labels; default all.
+        data: default: the study's data set, or its stand-in.
+        folder: of records and checkpoints.
+        progress: False shows none.
+
+    Returns:
+        The records, arm by arm. Those trained now hold their networks as ``record.run.module``.
+
+    Raises:
+        StudyError: if there is no such arm or budget.
+        RecordError: if a record in the folder does not fit the study as it is now.
+    """
+    budget = settings.budget(budget)
+    scale = study.scale(budget)
+    data = _for(study, data or load(study.data))
+    images = study.images(data, scale)
+    labels = list(study.arms) if arms is None else list(arms)
+    seeds = scale.seeds if seeds is None else tuple(seeds)
+    tasks = [(label, study.arm(label), seed) for label in labels for seed in seeds]
+
+    records = []
+    display = Progress(progress)
+    try:
+        for number, (label, arm, seed) in enumerate(tasks, start=1):
+            name = file_name(budget, label, seed, data.name if data.stands_in_for else None)
+            path = Path(folder) / study.name / name if folder else None
+            checkpoint = path.with_suffix(".checkpoint") if path else None
+            if path and path.exists() and not checkpoint.exists():
+                record = Record.load(path)
+                check(record, study, path)
+                records.append(record)
+                continue
+            display.prefix = f"{study.name}, {label}, {number} of {len(tasks)}: "
+            finished = fit(
+                (arm.model, dict(arm.overrides)),
+                images,
+                scale.recipe(arm.recipe),
+                seed=seed,
+                checkpoint=checkpoint,
+                checkpoint_every=CHECKPOINT_SECONDS,
+                log_every=study.log_every,
+                evaluate_every=study.evaluate_every,
+                budget=budget,
+                progress=display,
+            )
+            record = Record(study.name, label, finished)
+            records.append(record)
+            if folder:
+                record.save(folder)
+                if label != study.ensemble:  # whose networks are wanted once more, when all are there
+                    checkpoint.unlink()
+    finally:
+        display.close()
+    return records
+
+
+def _for(study: Study, data: ImageSet) -> ImageSet:
+    """Return the data, marked as a stand-in if it is not the study's."""
+    wanted = study.data.upper().replace("CIFAR", "CIFAR-")
+    return data if wanted in (data.name, data.stands_in_for) else replace(data, stands_in_for=wanted)
+
+
+def run_ensemble(study: Study, records: Sequence[Record], data: ImageSet) -> Ensemble | None:
+    """Average the networks of the study's ensemble arm, or return None if fewer than two records hold theirs."""
+    runs = [record.run for record in records if record.arm == study.ensemble and record.run.module is not None]
+    return ensemble(runs, data) if len(runs) > 1 else None
+
+
+def load_ensemble(study: Study, budget: str | None = None, folder: str | Path | None = None) -> Ensemble:
+    """Return the recorded ensemble of a study; ``folder`` as for :func:`load_records`.
+
+    Raises:
+        RecordError: if there is none.
+    """
+    return Ensemble.load(Path(folder or SHIPPED) / study.name / ensemble_name(study.ensemble, settings.budget(budget)))
+
+
+def publish(study: Study, budget: str, folder: str | Path, *, destination: str | Path | None = None) -> list[Path]:
+    """Copy the records of a study, and its ensemble, to those that come with the package. Return their paths.
+
+    Raises:
+        RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now.
+    """
+    destination = Path(destination or SHIPPED)
+    written = [record.save(destination) for record in load_records(study, budget, folder)]
+    if study.ensemble:
+        averaged = load_ensemble(study, budget, folder)
+        written.append(averaged.save(destination / study.name / ensemble_name(study.ensemble, budget)))
+    return written

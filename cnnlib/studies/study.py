@@ -1,0 +1,128 @@
+"""A study is data: which networks are trained how, and what each budget means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cnnlib import settings
+from cnnlib.data import ImageSet
+from cnnlib.studies.errors import StudyError
+from cnnlib.training import Recipe
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the things compared: a registered model, what is changed in it, and how it is trained.
+
+    ``overrides`` are values of JSON; ``"nn.Tanh"`` stands for the class of torch.nn.
+    """
+
+    model: str
+    recipe: Recipe
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a budget means for a study: how long, how often, and on how much.
+
+    Attributes:
+        steps: length of each training; or else
+        epochs: likewise; if neither is given, the recipe's own length.
+        seeds: one training each.
+        images: use only so many training and test images (for tests); None uses all.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    images: int | None = None
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Return a recipe of this length and of unchanged shape."""
+        if self.steps is None and self.epochs is None:
+            return recipe
+        return recipe.limited(steps=self.steps, epochs=self.epochs)
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment.
+
+    Attributes:
+        name: of its folder of records and on the command line.
+        question: what it asks, in one sentence.
+        arms: what is compared, by label.
+        budgets: what smoke, short, medium and full mean for it.
+        data: the data set, as :func:`cnnlib.load_data` names it.
+        subset: train on a fixed, class-balanced subset of so many images; None trains on all.
+        log_every: steps between points of the learning curve.
+        evaluate_every: epochs between evaluations on the test set.
+        ensemble: the arm whose networks are also averaged into an ensemble, if any.
+    """
+
+    name: str
+    question: str
+    arms: Mapping[str, Arm]
+    budgets: Mapping[str, Scale]
+    data: str = "cifar10"
+    subset: int | None = None
+    log_every: int | None = None
+    evaluate_every: int = 1
+    ensemble: str | None = None
+
+    def scale(self, budget: str | None = None) -> Scale:
+        """Return what a budget means here; None is the budget in force.
+
+        Raises:
+            StudyError: if the study does not know the budget.
+        """
+        budget = settings.budget(budget)
+        if budget not in self.budgets:
+            raise StudyError(f"the study {self.name!r} has no {budget} budget; it has {', '.join(self.budgets)}")
+        return self.budgets[budget]
+
+    def arm(self, label: str) -> Arm:
+        """Return the arm with this label.
+
+        Raises:
+            StudyError: if there is none.
+        """
+        if label not in self.arms:
+            raise StudyError(f"the study {self.name!r} has no arm {label!r}; it has {', '.join(self.arms)}")
+        return self.arms[label]
+
+    def train_images(self, scale: Scale) -> int | None:
+        """Return the number of images trained on, or None for all that there are."""
+        return min(filter(None, (self.subset, scale.images)), default=None)
+
+    def images(self, data: ImageSet, scale: Scale) -> ImageSet:
+        """Return the images that this study trains and tests on."""
+        count = self.train_images(scale)
+        data = data if count is None else data.subset(count)
+        if scale.images is None:
+            return data
+        return replace(data, test_images=data.test_images[: scale.images], test_labels=data.test_labels[: scale.images])
+
+
+STUDIES: dict[str, Study] = {}
+"""The book's studies by name."""
+
+
+def register(study: Study) -> Study:
+    """Make a study known to :func:`find_study`, and return it."""
+    STUDIES[study.name] = study
+    return study
+
+
+def find_study(name: str) -> Study:
+    """Return the study of this name.
+
+    Raises:
+        StudyError: if there is none.
+    """
+    if name not in STUDIES:
+        raise StudyError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
+    return STUDIES[name]

@@ -1,0 +1,92 @@
+"""Checkpoints: whole or not there, and never of another training than the one that continues."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnnlib.training.errors import CheckpointError, CheckpointMismatch
+
+FORMAT = 1
+
+
+def write(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
+    """Write a checkpoint so that ``path`` holds the old one or the new one at every moment, even if power fails.
+
+    Args:
+        path: of the checkpoint.
+        identity: what the training is; compared by :func:`require_same`.
+        state: how far it is. Tensors, numbers, text, lists and dictionaries only.
+
+    Raises:
+        CheckpointError: if it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, "identity": identity, "state": state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return identity and state of a checkpoint, its tensors on the CPU, or None if there is no such file.
+
+    The file is read as data: nothing in it is executed.
+
+    Raises:
+        CheckpointError: if the file is damaged, or no checkpoint.
+    """
+    if not path.exists():
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare checksums
+        if damaged:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise KeyError("format")
+        return content["identity"], content["state"]
+    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError, KeyError, TypeError, OSError) as error:
+        reason = str(error) if isinstance(error, zipfile.BadZipFile | OSError) else "it holds something else"
+        raise CheckpointError(
+            f"the checkpoint {path} is damaged ({reason}); delete it to train from the start"
+        ) from error
+
+
+def require_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Compare two identities.
+
+    Raises:
+        CheckpointMismatch: naming every value that differs.
+    """
+    saved, wanted = _flat(saved), _flat(wanted)
+    differences = [
+        f"{key} is {saved.get(key)!r} there and {wanted.get(key)!r} here"
+        for key in sorted(saved.keys() | wanted.keys())
+        if saved.get(key) != wanted.get(key)
+    ]
+    if differences:
+        raise CheckpointMismatch(
+            f"the checkpoint {path} belongs to another training: {'; '.join(differences)}. "
+            "Give another path, or delete the file"
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one, with dotted keys."""
+    flat = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,185 @@
+"""``python -m cnnlib train`` and ``python -m cnnlib bench``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnlib.data import ImageSet
+    from cnnlib.training import Recipe
+
+INTERRUPTED = 130  # the exit status of a program stopped by Ctrl-C
+
+TRAIN_EXAMPLES = """examples:
+  python -m cnnlib train resnet20 --epochs 1
+  python -m cnnlib train alexnet-cifar --steps 500 --set activation=nn.Tanh --lr 0.01
+The same command again continues a training that was broken off, and ends with the same numbers.
+"""
+
+
+def add_commands(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``train`` and ``bench``."""
+    train = subparsers.add_parser(
+        "train",
+        help="train a model and record the run",
+        description="Train a model, show its errors, and record the run.",
+        epilog=TRAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.add_argument("model", metavar="MODEL", help="a name that `python -m cnnlib models` lists")
+    train.add_argument("--recipe", metavar="NAME", help="a paper's recipe by name; default: that of the model's paper")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=float, metavar="N", help="shorten the recipe to N passes over the data")
+    length.add_argument("--steps", type=int, metavar="N", help="shorten the recipe to N steps")
+    train.add_argument("--batch-size", type=int, metavar="N", help="change the recipe's batch size")
+    train.add_argument("--lr", type=float, metavar="X", help="change the recipe's learning rate")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="OPTION=VALUE", help="change an option of the model; repeatable"
+    )
+    train.add_argument("--seed", type=int, default=0, metavar="K", help="of weights, order, augmentation, dropout (0)")
+    train.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    train.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="use torch.compile; default: where it pays"
+    )
+    train.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of the records (runs)")
+    train.add_argument("--checkpoint", type=Path, metavar="PATH", help="default: beside the record")
+    train.add_argument("--no-checkpoint", action="store_true", help="save no state on the way")
+    _add_common(train)
+    train.set_defaults(run=run_train)
+
+    bench = subparsers.add_parser(
+        "bench",
+        help="compare our training speed with the usual loop's",
+        description="Train with cnnlib and with the loop of many tutorials in turns, and compare images per second.",
+    )
+    bench.add_argument("model", metavar="MODEL", nargs="?", default="resnet20", help="registered name (resnet20)")
+    bench.add_argument("--batch-size", type=int, default=128, metavar="N", help="images a step (128)")
+    bench.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each loop is timed (5)")
+    bench.add_argument("--steps", type=int, default=20, metavar="N", help="batches in a round (20)")
+    bench.add_argument("--workers", type=int, default=2, metavar="N", help="of the usual loop's DataLoader (2)")
+    _add_common(bench)
+    bench.set_defaults(run=run_bench)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="cifar10", metavar="NAME", help="cifar10 (default), cifar100 or shapes10")
+    parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train, print the result, save the record and the weights."""
+    import torch
+
+    from cnnlib.training import Interrupted, fit
+
+    use_threads(options.threads)
+    recipe = _recipe(options)
+    overrides = dict(_override(text) for text in options.set)
+    data = load_data(options.data, progress=not options.quiet)
+    stem = options.out / _stem(options, recipe, overrides, data)
+    checkpoint = None if options.no_checkpoint else options.checkpoint or stem.with_suffix(".checkpoint")
+    try:
+        run = fit(
+            (options.model, overrides),
+            data,
+            recipe,
+            seed=options.seed,
+            device=options.device,
+            compile=options.compile,
+            checkpoint=checkpoint,
+            progress=not options.quiet,
+        )
+    except Interrupted as interrupt:
+        print(f"\n{interrupt}", file=sys.stderr)
+        return INTERRUPTED
+    print(run)
+    print(f"record   {run.save(stem.with_suffix('.json'))}")
+    torch.save(run.module.state_dict(), stem.with_suffix(".pt"))
+    print(f"weights  {stem.with_suffix('.pt')}")
+    if checkpoint:
+        checkpoint.unlink()
+    return 0
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    """Compare both loops and print the table."""
+    from cnnlib.training.bench import bench
+
+    use_threads(options.threads)
+    print(
+        bench(
+            load_data(options.data, progress=not options.quiet),
+            options.model,
+            batch_size=options.batch_size,
+            rounds=options.rounds,
+            steps=options.steps,
+            workers=options.workers,
+        )
+    )
+    return 0
+
+
+def load_data(name: str, *, progress: bool) -> ImageSet:
+    """Load a data set; say what it is, and loudly if it is a stand-in."""
+    from cnnlib.data import StandInWarning, load
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", StandInWarning)
+        data = load(name, progress=progress)
+    for warning in caught:
+        print(f"*** {warning.message} ***", file=sys.stderr)
+    print(data, file=sys.stderr)
+    return data
+
+
+def use_threads(count: int | None) -> None:
+    """Set the number of PyTorch's threads, if one is given."""
+    import torch
+
+    from cnnlib.training import RecipeError
+
+    if count is not None:
+        if count < 1:
+            raise RecipeError(f"--threads must be at least 1, not {count}")
+        torch.set_num_threads(count)
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    from cnnlib.models import card
+    from cnnlib.training import find_recipe, recipe_for
+
+    recipe = find_recipe(options.recipe) if options.recipe else recipe_for(card(options.model).name)
+    changes = {"batch_size": options.batch_size, "lr": options.lr}
+    recipe = recipe.replace(**{key: value for key, value in changes.items() if value is not None})
+    if options.epochs is None and options.steps is None:
+        return recipe
+    return recipe.limited(epochs=options.epochs, steps=options.steps)
+
+
+def _override(text: str) -> tuple[str, Any]:
+    """Return option and value of ``OPTION=VALUE``; the value is JSON, or else text."""
+    from cnnlib.training import RecipeError
+
+    option, equals, value = text.partition("=")
+    if not (option and equals):
+        raise RecipeError(f"--set needs OPTION=VALUE, not {text!r}")
+    try:
+        return option, json.loads(value)
+    except json.JSONDecodeError:
+        return option, value
+
+
+def _stem(options: argparse.Namespace, recipe: Recipe, overrides: dict[str, Any], data: ImageSet) -> str:
+    """Return a file name that other settings do not share, so that a checkpoint is never another training's."""
+    length = f"{recipe.iterations}steps" if recipe.iterations else f"{recipe.epochs:g}epochs"
+    settings = json.dumps([recipe.as_dict(), overrides, str(options.device), options.compile], sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:6]
+    name = data.name.lower().replace("-", "")
+    return f"{options.model}-{name}-{length}-seed{options.seed}-{digest}"

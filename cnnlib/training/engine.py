@@ -1,0 +1,565 @@
+"""The training loop: everything on the device, nothing read back within a step, every number fixed by one seed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import platform
+import re
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import cnnlib
+from cnnlib import settings
+from cnnlib.data import ImageSet
+from cnnlib.models import card, create
+from cnnlib.training import checkpoint as checkpoints
+from cnnlib.training import hardware
+from cnnlib.training.batches import Batches
+from cnnlib.training.errors import Diverged, Interrupted, OutOfMemory
+from cnnlib.training.evaluation import Evaluation, evaluate, evaluate_training_sample
+from cnnlib.training.progress import Progress
+from cnnlib.training.recipe import Recipe, find_recipe
+from cnnlib.training.run import Point, Run, conditions, title
+from cnnlib.training.step import Step
+
+STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 50}
+"""Losses stay on the device and are read every so many steps: reading makes a GPU wait, and costs a CPU nothing."""
+EXPLODED = 1e4
+"""A cross-entropy above this never comes back."""
+DROPOUT = 0
+"""Stream of random numbers, see :func:`cnnlib.training.hardware.stream`; the others are in batches.py."""
+
+Model = str | tuple[str, Mapping[str, Any]] | nn.Module
+
+
+def fit(
+    model: Model,
+    data: ImageSet,
+    recipe: Recipe | str,
+    *,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    precision: str | None = None,
+    compile: bool | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 30.0,
+    log_every: int | None = None,
+    evaluate_every: int = 1,
+    budget: str | None = None,
+    progress: bool | Progress = True,
+) -> Run:
+    """Train a network.
+
+    The same seed gives the same numbers on the same machine with the same number of threads. The caller's random
+    numbers are left as they were. Without a seed of its own (a module that is passed) the weights are the module's.
+
+    With ``checkpoint`` the training can be killed at any time: the same call continues it and ends with the same
+    numbers, with the number of threads and the compilation that it began with. The file stays when the training is
+    over, and the same call then returns the finished run, network included, at once.
+
+    Args:
+        model: a registered name; a pair of name and overrides, ``("alexnet-cifar", {"activation": "nn.Tanh"})``,
+            in which ``"nn.Tanh"`` means the class of torch.nn; or a module, which is moved to the device and trained
+            in place.
+        data: the images.
+        recipe: or the name of one in :data:`cnnlib.RECIPES`.
+        seed: of weights, order, augmentation and dropout.
+        device: default :func:`cnnlib.device`.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; default bf16 from Ampere on, fp16 on older GPUs, fp32 on CPUs.
+            Weights are always kept, and errors always evaluated, in fp32.
+        compile: use ``torch.compile``; default where it saves more time than it takes.
+        checkpoint: a file to save the state in and to continue from.
+        checkpoint_every: seconds between savings.
+        log_every: steps between points of the learning curve, besides the one at the end of every epoch.
+        evaluate_every: epochs between evaluations on the test set, besides the one at the end.
+        budget: is noted in the run.
+        progress: False shows none.
+
+    Returns:
+        The run, with the trained network as ``run.module``.
+
+    Raises:
+        ValueError: if an argument makes no sense.
+        RecipeError: if the recipe is unknown or the training set smaller than a batch.
+        UnknownModel: if there is no such model.
+        CheckpointMismatch: if the checkpoint belongs to another training.
+        CheckpointError: if it is damaged or cannot be written.
+        Diverged: if the loss is infinite, not a number, or above 10,000.
+        OutOfMemory: with the batch size to try.
+        Interrupted: after Ctrl-C, when the state has been saved.
+    """
+    for name, every in (("log_every", log_every), ("evaluate_every", evaluate_every)):
+        if every is not None and every < 1:
+            raise ValueError(f"{name} must be at least 1, not {every}")
+    if precision not in (None, *hardware.PRECISIONS):
+        raise ValueError(f"precision must be one of {', '.join(hardware.PRECISIONS)}, not {precision!r}")
+    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    device = torch.device(device) if device else settings.device()
+    path = Path(checkpoint).expanduser() if checkpoint else None
+    saved = checkpoints.read(path) if path else None
+    threads = saved[0]["threads"] if saved else torch.get_num_threads()
+    display = progress if isinstance(progress, Progress) else Progress(progress)
+    try:
+        with hardware.reproducible(device, threads), _memory_errors(recipe, device):
+            training = _Training(
+                model,
+                data.to(device),
+                recipe,
+                seed=seed,
+                device=device,
+                precision=precision or hardware.precision_for(device),
+                compiled=saved[0]["compiled"] if saved and compile is None else compile,
+                log_every=log_every,
+                evaluate_every=evaluate_every,
+                path=path,
+                checkpoint_every=checkpoint_every,
+            )
+            if saved:
+                checkpoints.require_same(path, saved[0], training.identity)
+                training.restore(saved[1])
+            training.run(display)
+            return training.result(budget)
+    finally:
+        if display is not progress:
+            display.close()
+
+
+class _Training:
+    """One training with all its state. Between two steps the state is whole, and can be saved and restored."""
+
+    def __init__(
+        self,
+        model: Model,
+        data: ImageSet,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: torch.device,
+        precision: str,
+        compiled: bool | None,
+        log_every: int | None,
+        evaluate_every: int,
+        path: Path | None,
+        checkpoint_every: float,
+    ) -> None:
+        self.data, self.recipe, self.seed, self.device, self.precision = data, recipe, seed, device, precision
+        self.log_every, self.evaluate_every = log_every, evaluate_every
+        self.path, self.checkpoint_every = path, checkpoint_every
+        self.batches = Batches(data, recipe, seed)
+        self.steps = recipe.steps(len(data.train_labels))
+        self.model, self.overrides, self.module = _build(model, data, seed, device)
+        self.parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        self.compiled = self._compiling_pays() if compiled is None else compiled
+        self.step = Step(self.module, recipe, data, precision, self.compiled)
+        torch.manual_seed(hardware.stream(seed, DROPOUT))
+
+        self.done = 0
+        self.history: list[Point] = []
+        self.train: Evaluation | None = None  # at the end
+        self.unread: list[tuple[Tensor, Tensor]] = []  # what the steps returned that were not yet read
+        self.sums = _Sums()  # of the steps since the last point
+        self.clock, self.training_clock = _Clock(), _Clock()
+        self.timed_images = 0
+        self.is_warm = False
+        self.saved_at = 0.0
+        self.interrupts = _Interrupts()
+
+    def _compiling_pays(self) -> bool:
+        image = torch.zeros(1, *self.data.train_images.shape[1:], device=self.device)
+        operations = hardware.operations_per_image(self.module, image) * self.recipe.batch_size * self.steps
+        layers = sum(isinstance(part, nn.Conv2d | nn.Linear) for part in self.module.modules())
+        return hardware.compiling_pays(self.device, operations=operations, layers=layers)
+
+    # The loop. Ctrl-C is held back everywhere but in evaluations and between steps.
+
+    def run(self, display: Progress) -> None:
+        """Train to the end, from wherever the training is."""
+        if self.train is not None:
+            return
+        steps_between_reads = STEPS_BETWEEN_READS.get(self.device.type, 1)
+        self.module.train()
+        self.clock.start()
+        self.saved_at = time.monotonic()
+        with display.start(self._statement(), self.steps, self.done) as bar, self.interrupts:
+            try:
+                while True:
+                    if self._point_is_due():
+                        self._add_point()
+                    if self.done == self.steps:
+                        break
+                    self._train_step()
+                    if self.done % steps_between_reads == 0:
+                        self._read()
+                        self._show(bar)
+                        if time.monotonic() - self.saved_at > self.checkpoint_every:
+                            self._save()
+                    self.interrupts.check()
+            except KeyboardInterrupt:
+                raise self._interrupted() from None
+        self.clock.stop()
+        self._save()
+
+    def _train_step(self) -> None:
+        if self.is_warm:
+            self.training_clock.start()
+        images, labels = self.batches[self.done]
+        self.unread.append(self.step(images, labels, self.recipe.lr_at(self.done, self.steps)))
+        self.done += 1
+        if self.is_warm:
+            self.timed_images += len(labels)
+        else:  # the first step of a session compiles and fills caches: it does not count as a measure of speed
+            self._read()
+            self.is_warm = True
+
+    def _read(self) -> None:
+        """Read the losses of the last steps from the device, and stop if one of them is absurd."""
+        if not self.unread:
+            return
+        losses, correct = (torch.stack(values).tolist() for values in zip(*self.unread, strict=True))
+        first = self.done - len(losses) + 1
+        self.unread.clear()
+        for step, (loss, right) in enumerate(zip(losses, correct, strict=True), start=first):
+            if not math.isfinite(loss) or loss > EXPLODED:
+                raise self._diverged(step, loss)
+            self.sums.add(loss, right, self.recipe.batch_size)
+
+    def _point_is_due(self) -> bool:
+        if self.done == 0 or (self.history and self.history[-1].step == self.done):
+            return False
+        return (
+            self.done == self.steps
+            or self.done % self.batches.steps_per_epoch == 0
+            or (self.log_every is not None and self.done % self.log_every == 0)
+        )
+
+    def _add_point(self) -> None:
+        self._read()
+        self.training_clock.stop()
+        epoch, within = divmod(self.done, self.batches.steps_per_epoch)
+        at_end = self.done == self.steps
+        test = train = None
+        with self.interrupts.let_through():
+            if at_end or (within == 0 and epoch % self.evaluate_every == 0):
+                test = evaluate(self.module, self.data)
+            if at_end:
+                train = evaluate_training_sample(self.module, self.data)
+        self.train = train
+        self.history.append(
+            Point(
+                step=self.done,
+                epoch=self.done / self.batches.steps_per_epoch,
+                lr=self.recipe.lr_at(self.done - 1, self.steps),
+                train_loss=self.sums.loss / self.sums.steps,
+                train_error=100 * (self.sums.images - self.sums.correct) / self.sums.images,
+                test_loss=test.loss if test else None,
+                test_error=test.error if test else None,
+                seconds=self.clock.seconds,
+            )
+        )
+        self.sums = _Sums()
+
+    def _show(self, bar: tqdm) -> None:
+        loss, accuracy = self.sums.loss / self.sums.steps, 100 * self.sums.correct / self.sums.images
+        bar.set_postfix_str(
+            f"loss {loss:.3f}, accuracy {accuracy:.1f} %, {self._images_per_second():,.0f} images/s", refresh=False
+        )
+        bar.update(self.done - bar.n)
+
+    # Saving and restoring.
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to continue this training."""
+        return {
+            "model": self.model,
+            "overrides": self.overrides,
+            "parameters": self.parameters,
+            "recipe": self.recipe.as_dict(),
+            "seed": self.seed,
+            "data": _fingerprint(self.data),
+            "device": self.device.type,
+            "precision": self.precision,
+            "compiled": self.compiled,
+            "threads": torch.get_num_threads(),
+            "log_every": self.log_every,
+            "evaluate_every": self.evaluate_every,
+        }
+
+    def _save(self) -> None:
+        if self.path is None:
+            return
+        self._read()
+        state = {
+            "done": self.done,
+            "module": self.module.state_dict(),
+            "step": self.step.state(),
+            "random": _random_state(self.device),
+            "sums": dataclasses.asdict(self.sums),
+            "history": [dataclasses.asdict(point) for point in self.history],
+            "train": dataclasses.asdict(self.train) if self.train else None,
+            "seconds": self.clock.seconds,
+            "training_seconds": self.training_clock.seconds,
+            "timed_images": self.timed_images,
+            "torch": str(torch.__version__),
+        }
+        checkpoints.write(self.path, self.identity, state)
+        self.saved_at = time.monotonic()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back the state that a checkpoint holds."""
+        if state["torch"] != torch.__version__:
+            warnings.warn(
+                f"this training began with torch {state['torch']} and continues with {torch.__version__}: "
+                "it may end with slightly different numbers than in one go",
+                stacklevel=3,
+            )
+        self.done = state["done"]
+        self.module.load_state_dict(state["module"])
+        self.step.restore(state["step"])
+        _restore_random_state(self.device, state["random"])
+        self.sums = _Sums(**state["sums"])
+        self.history = [Point(**point) for point in state["history"]]
+        self.train = Evaluation(**state["train"]) if state["train"] else None
+        self.clock.seconds_before = state["seconds"]
+        self.training_clock.seconds_before = state["training_seconds"]
+        self.timed_images = state["timed_images"]
+
+    # What it says.
+
+    def _statement(self) -> str:
+        subject = title(self.model, self.overrides, self.data.name, self.data.stands_in_for)
+        return f"{subject}, {self._hardware()}, recipe {self.recipe}, seed {self.seed}"
+
+    def _hardware(self) -> str:
+        return conditions(
+            hardware.device_in_words(self.device),
+            self.device.type,
+            torch.get_num_threads(),
+            self.precision,
+            self.compiled,
+        )
+
+    def _images_per_second(self) -> float:
+        if self.timed_images:
+            return self.timed_images / self.training_clock.seconds
+        return self.done * self.recipe.batch_size / self.clock.seconds
+
+    def _diverged(self, step: int, loss: float) -> Diverged:
+        if self.path:  # the same training would diverge again
+            self.path.unlink(missing_ok=True)
+        lr = self.recipe.lr_at(step - 1, self.steps)
+        lower = f"{self.recipe.lr / 10:g}"
+        return Diverged(
+            f"{self.model}: the loss is {loss:.4g} at step {step} of {self.steps} "
+            f"(learning rate {lr:g}, seed {self.seed}). Try a lower learning rate, recipe.replace(lr={lower}), "
+            f"or a warm-up, recipe.replace(warmup=0.05, warmup_lr={lower})"
+        )
+
+    def _interrupted(self) -> Interrupted:
+        where = f"stopped at step {self.done} of {self.steps}"
+        if self.path is None:
+            return Interrupted(f"{where}; give fit a checkpoint=… file to be able to continue")
+        if not self.interrupts.forced:
+            self._save()
+        return Interrupted(f"{where}; the same call, or command, continues from {self.path}")
+
+    def result(self, budget: str | None) -> Run:
+        """Return the finished run."""
+        last = self.history[-1]
+        return Run(
+            model=self.model,
+            overrides=self.overrides,
+            parameters=self.parameters,
+            recipe=self.recipe,
+            steps=self.steps,
+            seed=self.seed,
+            data=self.data.name,
+            stands_in_for=self.data.stands_in_for,
+            train_images=len(self.data.train_labels),
+            history=tuple(self.history),
+            train=self.train,
+            test=Evaluation(last.test_loss, last.test_error, len(self.data.test_labels)),
+            seconds=self.clock.seconds,
+            images_per_second=self._images_per_second(),
+            device=hardware.device_in_words(self.device),
+            device_type=self.device.type,
+            threads=torch.get_num_threads(),
+            precision=self.precision,
+            compiled=self.compiled,
+            versions={
+                "python": platform.python_version(),
+                "torch": str(torch.__version__),
+                "cnnlib": cnnlib.__version__,
+            },
+            budget=budget,
+            module=self.module,
+        )
+
+
+@dataclasses.dataclass
+class _Sums:
+    """Sums over steps, kept in double precision on the host."""
+
+    steps: int = 0
+    images: int = 0
+    loss: float = 0.0
+    correct: int = 0
+
+    def add(self, loss: float, correct: int, images: int) -> None:
+        self.steps += 1
+        self.images += images
+        self.loss += loss
+        self.correct += correct
+
+
+class _Clock:
+    """Seconds, with pauses."""
+
+    def __init__(self) -> None:
+        self.seconds_before = 0.0
+        self._since: float | None = None
+
+    def start(self) -> None:
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def stop(self) -> None:
+        self.seconds_before, self._since = self.seconds, None
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+
+class _Interrupts:
+    """Holds back Ctrl-C until :meth:`check`, so that the state is whole when the training stops.
+
+    A second Ctrl-C is let through at once.
+    """
+
+    def __init__(self) -> None:
+        self.forced = False
+        self._pending = False
+        self._holding = True
+
+    def __enter__(self) -> None:
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
+        if self._in_main_thread:
+            self._before = signal.signal(signal.SIGINT, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        if self._in_main_thread:
+            signal.signal(signal.SIGINT, self._before or signal.SIG_DFL)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._holding and not self._pending:
+            self._pending = True
+            return
+        self.forced = self._holding
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        if self._pending:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def let_through(self) -> Iterator[None]:
+        self.check()
+        self._holding = False
+        try:
+            yield
+        finally:
+            self._holding = True
+
+
+def _build(model: Model, data: ImageSet, seed: int, device: torch.device) -> tuple[str, dict[str, Any], nn.Module]:
+    """Return name, overrides in the form of JSON, and the module on its device."""
+    if isinstance(model, nn.Module):
+        name, overrides, module = type(model).__name__, {}, model
+    else:
+        name, overrides = (model, {}) if isinstance(model, str) else model
+        name = card(name).name
+        values = {key: _torch_class(value) for key, value in overrides.items()}
+        torch.manual_seed(seed)
+        module = create(name, **{"num_classes": len(data.classes)} | values)
+    return (
+        name,
+        json.loads(json.dumps(dict(overrides), default=_class_name)),
+        module.to(device, memory_format=torch.channels_last),
+    )
+
+
+def _torch_class(value: Any) -> Any:
+    """Return the class for ``"nn.Tanh"``, and anything else as it is."""
+    prefix, _, name = value.partition(".") if isinstance(value, str) else ("", "", "")
+    return getattr(nn, name, value) if prefix == "nn" else value
+
+
+def _class_name(value: Any) -> str:
+    """Return ``"nn.Tanh"`` for the class; the inverse of :func:`_torch_class`."""
+    name = getattr(value, "__name__", None)
+    return f"nn.{name}" if name and getattr(nn, name, None) is value else repr(value)
+
+
+def _fingerprint(data: ImageSet) -> dict[str, Any]:
+    """Return what tells one image set from another: name, sizes, and a digest of all labels and some images."""
+    digest = hashlib.sha256()
+    for tensor in (data.train_labels, data.test_labels, data.train_images[::50], data.test_images[::50]):
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return {
+        "name": data.name,
+        "train_images": len(data.train_labels),
+        "test_images": len(data.test_labels),
+        "digest": digest.hexdigest()[:16],
+    }
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _restore_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextlib.contextmanager
+def _memory_errors(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Say which batch size to try when memory runs out."""
+    try:
+        yield
+        return
+    except MemoryError:
+        pass
+    except RuntimeError as error:
+        if not re.search("out of memory|can't allocate memory|not enough memory", str(error)):
+            raise
+    # Raised here and not above, where the traceback of the first error would keep the tensors alive.
+    if recipe.batch_size == 1:
+        advice = "not even one image a step fits; use a smaller network"
+    else:
+        half = recipe.batch_size // 2
+        advice = (
+            f"try recipe.replace(batch_size={half}, lr={recipe.lr * half / recipe.batch_size:g}), a smaller batch with "
+            "the learning rate in proportion; it is then no longer the published recipe"
+        )
+    raise OutOfMemory(f"{device} has not enough memory for batches of {recipe.batch_size}: {advice}")

@@ -1,0 +1,245 @@
+"""A training recipe is data: the papers' recipes by name, and how to shorten one without changing its shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from dataclasses import dataclass
+from typing import Any
+
+from cnnlib.training.errors import RecipeError
+
+PADDINGS = ("mean", "reflect")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stochastic gradient descent with momentum, weight decay on all parameters and a stepwise learning rate.
+
+    Schedules are stored as fractions of the run, so that a shorter run keeps the published shape. Each epoch visits
+    the training images in a new order and leaves out the incomplete last batch: 50,000 images at batch size 128 are
+    390 steps.
+
+    Attributes:
+        name: as in :data:`RECIPES`; :meth:`replace` adds what was changed.
+        batch_size: images a step.
+        lr: learning rate after the warm-up and before the first milestone.
+        epochs: length in passes over the training set; or else
+        iterations: length in steps. Exactly one of the two is set.
+        momentum: of SGD.
+        nesterov: whether the momentum is Nesterov's.
+        weight_decay: L2 penalty, as a factor of the weights added to the gradient.
+        milestones: fractions of the run after which the learning rate is multiplied by ``gamma``.
+        gamma: see ``milestones``.
+        warmup: fraction of the run, at its start, that is spent at ``warmup_lr``.
+        warmup_lr: see ``warmup``.
+        augment: whether to pad by 4, crop at random and flip at random.
+        padding: ``"mean"`` pads with the mean colour (zero after normalisation), ``"reflect"`` by reflection.
+        source: where the recipe was published.
+        deviations: what differs from the published one.
+        published_length: set by :meth:`limited`: the length before.
+
+    Raises:
+        RecipeError: if a value makes no sense.
+    """
+
+    name: str
+    batch_size: int
+    lr: float
+    epochs: float | None = None
+    iterations: int | None = None
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    warmup: float = 0.0
+    warmup_lr: float = 0.0
+    augment: bool = True
+    padding: str = "mean"
+    source: str = ""
+    deviations: str = ""
+    published_length: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        rising = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
+        for holds, problem in (
+            ((self.epochs is None) != (self.iterations is None), "exactly one of epochs and iterations must be given"),
+            (self.epochs is None or self.epochs > 0, f"epochs must be positive, not {self.epochs}"),
+            (
+                self.iterations is None or (isinstance(self.iterations, int) and self.iterations > 0),
+                f"iterations must be a positive whole number, not {self.iterations}",
+            ),
+            (
+                isinstance(self.batch_size, int) and self.batch_size > 0,
+                f"batch_size must be a positive whole number, not {self.batch_size}",
+            ),
+            (self.lr > 0, f"lr must be positive, not {self.lr}"),
+            (0 <= self.momentum < 1, f"momentum must lie in [0, 1), not {self.momentum}"),
+            (not self.nesterov or self.momentum > 0, "Nesterov momentum needs a momentum above 0"),
+            (self.weight_decay >= 0, f"weight_decay must not be negative, not {self.weight_decay}"),
+            (
+                rising and all(0 < m < 1 for m in self.milestones),
+                f"milestones must be rising fractions of the run between 0 and 1, not {self.milestones}",
+            ),
+            (0 < self.gamma <= 1, f"gamma must lie in (0, 1], not {self.gamma}"),
+            (0 <= self.warmup < 1, f"warmup must be a fraction of the run in [0, 1), not {self.warmup}"),
+            (self.warmup == 0 or self.warmup_lr > 0, f"a warm-up needs a positive warmup_lr, not {self.warmup_lr}"),
+            (self.padding in PADDINGS, f"padding must be one of {', '.join(PADDINGS)}, not {self.padding!r}"),
+        ):
+            if not holds:
+                raise RecipeError(f"recipe {self.name!r}: {problem}")
+
+    def replace(self, **changes: Any) -> Recipe:
+        """Return a copy with other values. Its name says what was changed, so that it never passes for the original.
+
+        Raises:
+            RecipeError: if there is no such value, or it makes no sense.
+        """
+        unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
+        if unknown:
+            raise RecipeError(f"a recipe has no {' or '.join(sorted(unknown))}; see help(cnnlib.Recipe)")
+        changed = {key: value for key, value in changes.items() if getattr(self, key) != value}
+        if changed and "name" not in changed:
+            changed["name"] = f"{self.name}, " + ", ".join(f"{key}={value}" for key, value in changed.items())
+        return dataclasses.replace(self, **changed)
+
+    def limited(self, *, steps: int | None = None, epochs: float | None = None) -> Recipe:
+        """Return the same recipe run for fewer ``steps``, or ``epochs``: the schedule keeps its shape.
+
+        Raises:
+            RecipeError: if not exactly one length is given, or it is not positive.
+        """
+        length = f"{self.iterations:,} steps" if self.iterations else f"{self.epochs:g} epochs"
+        return dataclasses.replace(
+            self, iterations=steps, epochs=epochs, published_length=self.published_length or length
+        )
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Return the number of full batches in a training set of this many images.
+
+        Raises:
+            RecipeError: if there is none.
+        """
+        if images < self.batch_size:
+            raise RecipeError(
+                f"a batch of {self.batch_size} needs at least as many training images, and there are {images}; "
+                f"use a smaller one: recipe.replace(batch_size={max(images, 1)})"
+            )
+        return images // self.batch_size
+
+    def steps(self, images: int) -> int:
+        """Return the number of steps of the whole run on a training set of this many images."""
+        per_epoch = self.steps_per_epoch(images)
+        return self.iterations if self.iterations else max(1, round(self.epochs * per_epoch))
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """Return the learning rate of step ``step`` (the first is 0) in a run of ``steps``."""
+        if step < round(self.warmup * steps):
+            return self.warmup_lr
+        return self.lr * self.gamma ** sum(step >= round(milestone * steps) for milestone in self.milestones)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values as a dictionary for JSON."""
+        return dataclasses.asdict(self) | {"milestones": list(self.milestones)}
+
+    def __str__(self) -> str:
+        if self.iterations:
+            length = "1 step" if self.iterations == 1 else f"{self.iterations:,} steps"
+        else:
+            length = f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
+        if self.published_length:
+            length += f" (published: {self.published_length})"
+        return f"{self.name}, {length}, batch {self.batch_size}"
+
+
+_RESNET = Recipe(
+    name="resnet-cifar",
+    iterations=64_000,
+    batch_size=128,
+    lr=0.1,
+    weight_decay=1e-4,
+    milestones=(0.5, 0.75),
+    source="He et al. 2015 (arXiv 1512.03385), section 4.2",
+    deviations=(
+        "all 50,000 training images instead of 45,000; the mean of each channel subtracted and divided by its "
+        "standard deviation instead of the mean of each pixel; batch statistics over 128 images instead of 64 on each "
+        "of two GPUs"
+    ),
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="alexnet",
+            epochs=90,
+            batch_size=128,
+            lr=0.01,
+            weight_decay=5e-4,
+            milestones=(0.25, 0.5, 0.75),
+            source="Krizhevsky et al. 2012, section 5",
+            deviations=(
+                "the paper divides the learning rate by 10 by hand, three times, whenever the validation error stops "
+                "falling; here at a quarter, half and three quarters of the run. On 32x32 images: 4 pixels of padding "
+                "and crops of the same size, no change of colours"
+            ),
+        ),
+        _RESNET,
+        dataclasses.replace(
+            _RESNET,
+            name="resnet110-cifar",
+            warmup=400 / 64_000,
+            warmup_lr=0.01,
+            deviations=f"400 steps of warm-up, not until the training error is below 80 %; {_RESNET.deviations}",
+        ),
+        Recipe(
+            name="wrn",
+            epochs=200,
+            batch_size=128,
+            lr=0.1,
+            nesterov=True,
+            weight_decay=5e-4,
+            milestones=(0.3, 0.6, 0.8),
+            gamma=0.2,
+            padding="reflect",
+            source="Zagoruyko & Komodakis 2016 (arXiv 1605.07146), section 3",
+        ),
+        Recipe(
+            name="densenet",
+            epochs=300,
+            batch_size=64,
+            lr=0.1,
+            nesterov=True,
+            weight_decay=1e-4,
+            milestones=(0.5, 0.75),
+            source="Huang et al. 2017 (arXiv 1608.06993), section 4.2",
+        ),
+    )
+}
+"""The papers' recipes by name. What changes a recipe (larger batches, one cycle, label smoothing) is not among them."""
+
+_RECIPE_OF = (
+    ("*110", "resnet110-cifar"),
+    ("*resnet*", "resnet-cifar"),
+    ("plain*", "resnet-cifar"),
+    ("wrn*", "wrn"),
+    ("densenet*", "densenet"),
+)
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of this name.
+
+    Raises:
+        RecipeError: if there is none.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def recipe_for(model: str) -> Recipe:
+    """Return the recipe that the paper of this model used, or AlexNet's where none is known."""
+    return RECIPES[next((recipe for pattern, recipe in _RECIPE_OF if fnmatch.fnmatch(model, pattern)), "alexnet")]

@@ -1,0 +1,76 @@
+"""One step of stochastic gradient descent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnnlib.data import ImageSet
+from cnnlib.data.augment import normalise
+from cnnlib.training.recipe import Recipe
+
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Step:
+    """Forward, backward and update for a batch. Nothing is read back from the device.
+
+    Weights and momentum are fp32; with fp16 the loss is scaled so that small gradients survive, and steps whose
+    gradients overflow are left out.
+    """
+
+    def __init__(self, module: nn.Module, recipe: Recipe, data: ImageSet, precision: str, compiled: bool) -> None:
+        device = next(module.parameters()).device
+        self.mean, self.std = torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
+        if compiled:
+            torch.compiler.reset()  # after some recompilations of the same class PyTorch would silently run eagerly
+        self.forward = torch.compile(module, dynamic=False) if compiled else module
+        self.autocast = torch.autocast(device.type, AUTOCAST[precision], enabled=precision != "fp32")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.optimizer = torch.optim.SGD(
+            [parameter for parameter in module.parameters() if parameter.requires_grad],
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        if recipe.momentum:
+            # PyTorch's fused SGD allocates the momentum in the first step without clearing it. If loss scaling leaves
+            # that step out, the second one would use whatever the memory held.
+            for parameter in self.optimizer.param_groups[0]["params"]:
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+    def __call__(self, images: Tensor, labels: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        """Update the weights once.
+
+        Args:
+            images: uint8 (batch, C, H, W), on the device.
+            labels: int64 (batch,).
+            lr: learning rate.
+
+        Returns:
+            Mean loss and number of correct answers, before the update, as tensors on the device.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with self.autocast:
+            logits = self.forward(normalise(images, self.mean, self.std))
+        loss = F.cross_entropy(logits.float(), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next step depends on, besides the weights."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state` returned."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])

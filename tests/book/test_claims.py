@@ -1,0 +1,71 @@
+"""The ledger: complete, well formed, and true."""
+
+import re
+
+import pytest
+from cnnbook.claims import PLACEHOLDER, VERDICTS, Claim, ClaimError, load
+from cnnbook.notebooks import ROOT
+
+EXPECTED = {
+    "01-alexnet-arithmetic": {
+        "components",
+        "lenet-shape",
+        "conv-formula",
+        "alexnet-conv1-out",
+        "alexnet-conv1-params",
+        "alexnet-pool1",
+        "alexnet-layers",
+        "alexnet-lrn",
+        "alexnet-recipe",
+        "alexnet-ensemble",
+        "alexnet-two-gpus",
+        "zfnet-changes",
+        "zfnet-error",
+    },
+}
+CLAIMS = load()
+each = pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])
+
+
+@pytest.mark.parametrize("chapter", EXPECTED)
+def test_no_claim_of_a_chapter_is_missing(chapter):
+    assert {claim.id for claim in CLAIMS if claim.chapter == chapter} == EXPECTED[chapter]
+    assert (ROOT / "notebooks" / f"{chapter}.ipynb").exists()
+
+
+@each
+def test_verdict_stands_on_something(claim):
+    assert claim.verdict in VERDICTS
+    assert claim.holds or "{cite" in claim.finding
+
+
+@each
+def test_what_should_hold_holds(claim):
+    assert claim.failures() == []
+
+
+@each
+def test_numbers_of_the_finding_are_computed(claim):
+    used = {match[1] for match in PLACEHOLDER.finditer(claim.finding)}
+    assert used <= set(claim.let)
+    assert not PLACEHOLDER.search(claim.text())
+    needed = f"{claim.finding} {' '.join(claim.let.values())} {' '.join(claim.holds)}"
+    assert [name for name in claim.let if not re.search(rf"\b{name}\b", needed)] == []
+
+
+def made(**changes):
+    entry = {"chapter": "", "title": "", "source": "", "says": "", "verdict": "holds", "finding": "{n:,} {cite:t}`x`"}
+    return Claim(**{"id": "made", "let": {"n": "10 * m", "m": "100"}} | entry | changes)
+
+
+def test_a_wrong_expression_is_reported():
+    claim = made(let={"m": "100", "n": "10 * m"}, holds=["n == 1000", "n == 1001"])
+    assert claim.text() == "1,000 {cite:t}`x`"
+    assert claim.failures() == ["n == 1001"]
+
+
+@pytest.mark.parametrize("changes", [{"let": {"n": "missing"}}, {"let": {}}, {"holds": ["1 / 0"], "let": {"n": "1"}}])
+def test_what_cannot_be_computed_names_the_entry(changes):
+    claim = made(**changes)
+    with pytest.raises(ClaimError, match=r"\[made\]"):
+        (claim.text(), claim.failures())

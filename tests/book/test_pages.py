@@ -1,0 +1,142 @@
+"""The built pages as a reader's browser shows them, from disk, in headless Chromium."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+pytestmark = pytest.mark.browser
+
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
+LOCAL = ("file:", "data:", "blob:")
+
+
+@dataclass
+class Visit:
+    """A page that has been opened, and what happened meanwhile."""
+
+    page: object
+    external: list = field(default_factory=list)
+    faults: list = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def visit(browser, html):
+    """Open a page of the book once for each theme and viewport."""
+    contexts, visits = {}, {}
+
+    def open_page(name, theme="light", viewport="desk"):
+        if (name, theme, viewport) in visits:
+            return visits[name, theme, viewport]
+        if (theme, viewport) not in contexts:
+            size, touch = (PHONE, True) if viewport == "phone" else (DESK, False)
+            contexts[theme, viewport] = browser.new_context(viewport=size, has_touch=touch, color_scheme=theme)
+        visit = Visit(contexts[theme, viewport].new_page())
+
+        def on_route(route):
+            if route.request.url.startswith(LOCAL):
+                return route.continue_()
+            visit.external.append(route.request.url)
+            return route.abort()
+
+        visit.page.route("**/*", on_route)
+        visit.page.on("pageerror", lambda error: visit.faults.append(str(error)))
+        visit.page.on("console", lambda line: line.type == "error" and visit.faults.append(line.text))
+        visit.page.on("requestfailed", lambda request: visit.faults.append(f"not loaded: {request.url}"))
+        visit.page.goto((html / f"{name}.html").as_uri())
+        visit.page.wait_for_load_state("networkidle")
+        if visit.page.locator(".math").count():
+            visit.page.evaluate("MathJax.startup.promise")
+        visits[name, theme, viewport] = visit
+        return visit
+
+    yield open_page
+    for context in contexts.values():
+        context.close()
+
+
+def test_nothing_is_asked_of_another_host_and_no_script_fails(visit, page):
+    opened = visit(page)
+    assert opened.external == []
+    assert opened.faults == []
+
+
+def test_every_equation_is_rendered(visit, page):
+    page = visit(page).page
+    assert page.locator("mjx-container").count() == page.locator(".math").count()
+    assert page.locator("mjx-merror").count() == 0
+    assert page.locator(".math:not(:has(mjx-container))").count() == 0
+
+
+def test_every_picture_has_a_written_alternative(visit, page):
+    page = visit(page).page
+    alternatives = page.evaluate("Array.from(document.querySelectorAll('article img'), image => image.alt)")
+    assert [alt for alt in alternatives if len(alt) < 20 or "_images/" in alt] == []
+    drawings = "article svg:not([aria-hidden=true], [aria-label], [aria-labelledby], :has(> title), mjx-container *)"
+    assert page.locator(drawings).evaluate_all("unnamed => unnamed.map(svg => svg.outerHTML.slice(0, 200))") == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit, page, theme):
+    """Colour contrast included: in each theme, with everything unfolded."""
+    page = visit(page, theme).page
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    page.evaluate("document.querySelectorAll('article details').forEach(one => { one.open = true })")
+    found = Axe().run(page).response["violations"]
+    serious = {
+        f"{fault['id']}: {node['html'][:150]} {node.get('failureSummary', '')[:300]}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    }
+    assert serious == set()
+
+
+def test_phone_needs_no_sideways_scrolling(visit, page):
+    page = visit(page, viewport="phone").page
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    cut = """Array.from(document.querySelectorAll('article *'), one => {
+        const scrolls = up => up && (up.tagName === 'ARTICLE' ? false
+            : ['auto', 'scroll', 'hidden'].includes(getComputedStyle(up).overflowX) || scrolls(up.parentElement))
+        return one.getBoundingClientRect().right > innerWidth + 1 && !scrolls(one) ? one.outerHTML.slice(0, 120) : null
+    }).filter(Boolean)"""
+    assert page.evaluate(cut) == []
+
+
+def test_search_works_from_disk(visit):
+    opened = visit("search")
+    opened.page.goto(opened.page.url + "?q=stride")
+    opened.page.locator("#search-results li a").first.wait_for()
+    assert opened.external == []
+    assert opened.faults == []
+
+
+SLIDER = "figure.cnn input[type=range]"
+STATE = "figure => figure.querySelector('figcaption').innerText + figure.querySelector('svg')?.outerHTML"
+
+
+def test_explorers_answer_to_the_keyboard(visit, page):
+    page = visit(page).page
+    for slider in page.locator(SLIDER).all():
+        figure = slider.locator("xpath=ancestor::figure")
+        before, value = figure.evaluate(STATE), slider.input_value()
+        slider.focus()
+        slider.press("ArrowRight")
+        if slider.input_value() == value:
+            slider.press("ArrowLeft")
+        assert slider.input_value() != value
+        assert figure.evaluate(STATE) != before
+        assert slider.evaluate("input => input.labels.length") == 1
+
+
+def test_explorers_answer_to_touch(visit, page):
+    page = visit(page, viewport="phone").page
+    for slider in page.locator(SLIDER).all():
+        figure = slider.locator("xpath=ancestor::figure")
+        slider.scroll_into_view_if_needed()
+        box, before = slider.bounding_box(), figure.evaluate(STATE)
+        assert box["height"] >= 40
+        near_the_other_end = 0.9 if float(slider.input_value()) == float(slider.get_attribute("min")) else 0.02
+        page.touchscreen.tap(box["x"] + near_the_other_end * box["width"], box["y"] + box["height"] / 2)
+        assert figure.evaluate(STATE) != before

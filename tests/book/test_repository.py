@@ -1,0 +1,76 @@
+"""Files at the top of the repository that must agree with one another."""
+
+import re
+import tomllib
+
+import yaml
+from cnnbook import address
+from cnnbook.notebooks import ROOT, Repository
+from packaging.requirements import Requirement
+from packaging.version import Version
+from pybtex.database import parse_file
+
+REPOSITORY = Repository.configured()
+
+
+def pins():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    requirements = [Requirement(line.partition("#")[0]) for line in lines if line.partition("#")[0].strip()]
+    return {requirement.name.lower().replace("_", "-"): str(requirement.specifier) for requirement in requirements}
+
+
+def test_every_requirement_is_pinned():
+    assert [name for name, version in pins().items() if not re.fullmatch(r"==[\w.]+", version)] == []
+
+
+def test_pins_satisfy_the_lower_bounds_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for requirement in map(Requirement, project["dependencies"]):
+        assert all(bound.operator == ">=" for bound in requirement.specifier), "lower bounds only"
+        assert requirement.specifier.contains(Version(pins()[requirement.name].removeprefix("==")))
+
+
+def test_address_is_the_configured_one_everywhere():
+    for name in address.TEXTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        found = set(re.findall(r"github\.com/[\w-]+/[\w-]+|[\w-]+\.github\.io/[\w-]+", text))
+        expected = {f"github.com/{REPOSITORY.slug}", REPOSITORY.pages.removeprefix("https://").strip("/")}
+        assert found <= expected, f"{name}: run `make address`"
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["repository-code"] == REPOSITORY.url
+
+
+def test_readme_lists_every_chapter_with_its_colab_badge():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert REPOSITORY.colab(f"notebooks/{path.name}") in readme
+        assert f"{REPOSITORY.pages}notebooks/{path.stem}.html" in readme
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", readme):
+        assert (ROOT / link).exists(), link
+
+
+def test_version_is_the_same_everywhere():
+    import cnnlib
+
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == cnnlib.__version__
+
+
+def test_papers_of_the_models_are_in_the_bibliography():
+    from cnnlib import available, card
+
+    entries = parse_file(ROOT / "book" / "references.bib").entries
+    for paper in {card(name).paper for name in available()}:
+        entry = entries[paper.key]
+        assert entry.fields["title"].replace("{", "").replace("}", "").lower() == paper.title.lower()
+        assert entry.fields.get("eprint", paper.arxiv) == paper.arxiv
+        assert abs(int(entry.fields["year"]) - paper.year) <= 1  # a preprint may be a year older than its publication
+
+
+def test_commands_of_the_workflow_exist():
+    workflow = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
+    assert yaml.safe_load(workflow)["jobs"].keys() == {"test", "publish", "newest"}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "- run: .ci/run" in workflow
+    for target in re.findall(r"^make (\w+)", run, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)

@@ -1,0 +1,107 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnlib.data import crop_and_flip, normalise, pad
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def coordinates(count: int, size: int) -> torch.Tensor:
+    """Images (count, 3, size, size) in which every pixel knows its row, its column and its image."""
+    images = torch.empty(count, 3, size, size, dtype=torch.uint8)
+    images[:, 0] = torch.arange(size)[:, None]
+    images[:, 1] = torch.arange(size)
+    images[:, 2] = torch.arange(count).remainder(256)[:, None, None]
+    return images
+
+
+def read_off(crops: torch.Tensor) -> list[tuple[int, int, bool]]:
+    """Top, left and flip of every crop of `coordinates`."""
+    return [(int(c[0, 0, 0]), int(c[1, 0].min()), bool(c[1, 0, 0] > c[1, 0, -1])) for c in crops]
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 12), size=st.integers(2, 40), padding=st.integers(0, 6), seed=st.integers(0, 2**32))
+def test_equal_to_cropping_and_flipping_image_by_image(count, size, padding, seed):
+    images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=seeded(seed))
+    padded = pad(images, padding, value=(0.1, 0.5, 0.9))
+    choices = read_off(crop_and_flip(coordinates(count, size + 2 * padding), seeded(seed), size))
+    expected = []
+    for image, (top, left, flip) in zip(padded, choices, strict=True):
+        crop = image[:, top : top + size, left : left + size]
+        expected.append(crop.flip(-1) if flip else crop)
+    assert torch.equal(crop_and_flip(padded, seeded(seed), size), torch.stack(expected))
+
+
+def test_every_crop_is_a_whole_window_of_its_own_image():
+    crops = crop_and_flip(coordinates(200, 40), seeded(0))
+    step = torch.arange(32)
+    for k, (crop, (top, left, flip)) in enumerate(zip(crops, read_off(crops), strict=True)):
+        assert torch.equal(crop[0], (top + step)[:, None].expand(32, 32).byte())
+        assert torch.equal(crop[1], (left + (step.flip(0) if flip else step)).expand(32, 32).byte())
+        assert crop[2].unique().tolist() == [k]
+
+
+def test_all_81_offsets_and_both_flips_come_equally_often():
+    draws = 162 * 100
+    crops = torch.cat([crop_and_flip(coordinates(1620, 40), seeded(k)) for k in range(draws // 1620)])
+    counts = {}
+    for choice in read_off(crops):
+        counts[choice] = counts.get(choice, 0) + 1
+    assert len(counts) == 9 * 9 * 2
+    chi_squared = sum((count - 100) ** 2 / 100 for count in counts.values())
+    assert 105 < chi_squared < 230  # 161 degrees of freedom: outside once in ten thousand seeds
+
+
+def test_the_result_is_channels_last_and_seeded():
+    padded = coordinates(8, 40)
+    first = crop_and_flip(padded, seeded(3))
+    assert first.dtype == torch.uint8
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(first, crop_and_flip(padded, seeded(3)))
+    assert not torch.equal(first, crop_and_flip(padded, seeded(4)))
+
+
+def test_padding_is_zero_after_normalisation():
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=seeded(0))
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    padded = pad(images, value=mean)
+    assert padded.shape == (4, 3, 40, 40)
+    assert padded.dtype == torch.uint8
+    assert torch.equal(padded[:, :, 4:-4, 4:-4], images)
+    border = torch.ones(40, 40, dtype=torch.bool)
+    border[4:-4, 4:-4] = False
+    assert normalise(padded, mean, std)[:, :, border].abs().max() <= 0.5 / 255 / min(std)
+
+
+def test_normalised_training_images_have_mean_0_and_deviation_1():
+    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=seeded(0))
+    scaled = images.double() / 255
+    mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
+    normalised = normalise(images, mean, std)
+    assert normalised.dtype == torch.float32
+    assert torch.allclose(normalised, ((scaled - mean[:, None, None]) / std[:, None, None]).float(), atol=1e-6)
+    assert torch.equal(normalised, normalise(images, tuple(mean.tolist()), tuple(std.tolist())))
+
+
+def test_normalise_keeps_the_memory_format_and_its_input():
+    images = coordinates(4, 32).contiguous(memory_format=torch.channels_last)
+    before = images.clone()
+    assert normalise(images, (0.5,) * 3, (0.25,) * 3).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, before)
+
+
+def test_bad_input_is_answered_clearly():
+    images = coordinates(2, 32)
+    with pytest.raises(ValueError, match=r"given in \[0, 1\], not \(125, 123, 114\)"):
+        pad(images, value=(125, 123, 114))
+    with pytest.raises(ValueError, match="one number for each of the 3 channels"):
+        pad(images, value=(0.5,))
+    with pytest.raises(ValueError, match="one number for each of the 3 channels"):
+        normalise(images, (0.5,), (0.5,))
+    with pytest.raises(ValueError, match="no 32x32 window fits into images of 28x28"):
+        crop_and_flip(coordinates(2, 28))

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+
+from cnnlib.data import DataError, shapes10
+from cnnlib.data.images import channel_statistics
+
+
+@pytest.fixture(scope="module")
+def data():
+    return shapes10(train=300, test=20)
+
+
+def test_the_statistics_are_numpys(data):
+    images = data.train_images.numpy().astype(np.float64) / 255
+    assert data.mean == pytest.approx(images.mean((0, 2, 3)), rel=1e-13)
+    assert data.std == pytest.approx(images.std((0, 2, 3)), rel=1e-13)
+
+
+def test_the_statistics_of_one_grey_level_are_exact():
+    assert channel_statistics(torch.full((7, 2, 3, 3), 51, dtype=torch.uint8)) == ((0.2, 0.2), (0.0, 0.0))
+
+
+def test_one_line_names_the_set_and_its_sizes(data):
+    line = "Shapes-10: 300 training and 20 test images, 32x32 RGB, 10 classes"
+    assert str(data) == repr(data) == line
+
+
+@pytest.mark.parametrize("n", [10, 50, 53, 300])
+def test_a_subset_is_balanced_without_repetition(data, n):
+    subset = data.subset(n)
+    counts = subset.train_labels.bincount(minlength=10)
+    assert counts.sum() == n
+    assert counts.max() - counts.min() <= 1
+    assert len(subset.train_images.flatten(1).unique(dim=0)) == n
+    assert subset.test_images is data.test_images
+    assert (subset.mean, subset.std) == (data.mean, data.std)
+
+
+def test_a_subset_keeps_images_and_labels_together(data):
+    label = {image.numpy().tobytes(): int(k) for image, k in zip(data.train_images, data.train_labels, strict=True)}
+    subset = data.subset(50)
+    assert [label[image.numpy().tobytes()] for image in subset.train_images] == subset.train_labels.tolist()
+
+
+def test_a_subset_depends_on_its_seed_alone(data):
+    torch.manual_seed(1)
+    first = data.subset(50)
+    torch.manual_seed(2)
+    assert torch.equal(first.train_images, data.subset(50).train_images)
+    assert not torch.equal(first.train_images, data.subset(50, seed=1).train_images)
+
+
+def test_a_subset_larger_than_the_set_is_an_error(data):
+    with pytest.raises(DataError, match="needs 31 of class 'circle', but Shapes-10 has 30; ask for at most 300"):
+        data.subset(301)
+
+
+def test_to_moves_all_four_tensors(data):
+    moved = data.to("meta")
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert getattr(moved, name).device.type == "meta"
+        assert getattr(data, name).device.type == "cpu"

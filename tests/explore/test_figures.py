@@ -1,0 +1,185 @@
+import dataclasses
+from itertools import pairwise
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.text import Text
+from torch import nn
+
+from cnnlib.data import shapes10
+from cnnlib.explore import describe, figures, images, kernels, layer_bars, learning_curves, samples
+from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.measure import layer_table
+from cnnlib.models import create
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left_open():
+    yield
+    assert not plt.get_fignums()  # an open figure would be shown a second time
+
+
+def drawn(figure) -> None:
+    """Draw it: errors of the layout come only now."""
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (999, "999"), (1000, "1k"), (34_944, "34.9k"), (999_999, "1M"), (60_965_224, "61M"), (1.5e9, "1.5G")],
+)
+def test_counts_are_written_short(value, text):
+    assert figures.short(value) == text
+
+
+def test_bars_are_the_table():
+    table = layer_table(create("alexnet"), (3, 227, 227))
+    figure = layer_bars(table)
+    drawn(figure)
+    rows = [row for row in table.rows if row.parameters or row.multiply_adds or row.activation_bytes]
+    for axes, measure in zip(figure.axes, ("parameters", "multiply_adds", "activation_bytes"), strict=True):
+        assert [bar.get_width() for bar in axes.patches] == [getattr(row, measure) for row in rows]
+        assert figures.short(getattr(table.total, measure)) in axes.get_title(loc="left")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [row.name for row in rows]
+    assert "most parameters in fc6, 37.8M of 61M (62%)" in describe(figure)
+    assert "most multiply-adds in conv2" in describe(figure)
+
+
+def test_bars_of_nothing_are_refused():
+    with pytest.raises(NothingToDraw, match="Identity"):
+        layer_bars(layer_table(nn.Identity(), (3, 4, 4)))
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return shapes10(train=60, test=10, seed=0)
+
+
+def test_samples_are_the_first_of_each_class(shapes):
+    figure = samples(shapes, per_class=2, classes=shapes.classes[3:6])
+    drawn(figure)
+    pixels = figure.axes[0].images[0].get_array()
+    for column, name in enumerate(shapes.classes[3:6]):
+        chosen = shapes.train_images[shapes.train_labels == shapes.classes.index(name)][:2]
+        for row, picture in enumerate(chosen):
+            seen = pixels[row * 34 : row * 34 + 32, column * 34 : column * 34 + 32]
+            assert np.array_equal(seen, picture.permute(1, 2, 0).numpy())
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list(shapes.classes[3:6])
+    assert shapes.name in figure.axes[0].get_title(loc="left")
+
+
+def test_a_stand_in_says_so_in_the_picture(shapes):
+    figure = samples(dataclasses.replace(shapes, stands_in_for="CIFAR-10"))
+    assert figure.axes[0].get_title(loc="left") == "SHAPES-10, GENERATED, IN PLACE OF CIFAR-10"
+    assert "IN PLACE OF CIFAR-10" in describe(figure)
+
+
+def test_unknown_class_is_refused(shapes):
+    with pytest.raises(NothingToDraw, match="no class 'whale'"):
+        samples(shapes, classes=["whale"])
+
+
+def test_images_fill_the_last_row_with_paper():
+    figure = images(torch.zeros(5, 1, 4, 4), columns=3, title="five")
+    drawn(figure)
+    pixels = figure.axes[0].images[0].get_array()
+    assert pixels.shape == (10, 16, 3)
+    assert (pixels[:4, :4] == 0).all()
+    assert (pixels[6:, 12:] > 240).all()
+    assert describe(figure) == "five: 5 images of 4×4 pixels."
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (0, 3, 4, 4), (2, 5, 4, 4)])
+def test_images_of_another_shape_are_refused(shape):
+    with pytest.raises(NothingToDraw, match="N, 1 or 3, H, W"):
+        images(torch.zeros(*shape))
+
+
+def test_kernels_are_scaled_each_by_its_own():
+    weights = torch.zeros(2, 3, 2, 2)
+    weights[0, 0, 0, 0], weights[1, 0, 0, 0] = 0.001, -5.0
+    figure = kernels(weights)
+    drawn(figure)
+    pixels = figure.axes[0].images[0].get_array()
+    assert pixels[0, 0].tolist() == [255, 128, 128]
+    assert pixels[0, 3].tolist() == [0, 128, 128]
+    assert pixels[1, 1].tolist() == [128, 128, 128]
+
+
+def test_kernels_of_a_network_are_its_first_layers():
+    assert describe(kernels(create("alexnet"))).startswith("96 filters of conv1, 11×11")
+    with pytest.raises(NothingToDraw, match="no convolution"):
+        kernels(nn.Linear(2, 2))
+    with pytest.raises(NothingToDraw, match="1 or 3 channels"):
+        kernels(nn.Conv2d(4, 2, 3))
+
+
+def run(seed: int, offset: float = 0.0, stands_in_for: str | None = None):
+    history = [
+        SimpleNamespace(
+            step=10 * i,
+            epoch=float(i),
+            train_error=50.0 / i + seed + offset,
+            test_error=60.0 / i + seed + offset if i % 2 == 0 else None,
+            train_loss=1.0 / i,
+            test_loss=2.0 / i,
+        )
+        for i in range(1, 9)
+    ]
+    return SimpleNamespace(model="net", overrides={}, history=history, data="CIFAR-10", stands_in_for=stands_in_for)
+
+
+def record(arm: str, seed: int, offset: float = 0.0):
+    return SimpleNamespace(arm=arm, run=run(seed, offset))
+
+
+def test_curves_are_means_with_a_band():
+    records = [record(arm, seed, offset) for arm, offset in (("a", 0), ("b", 10)) for seed in (0, 1, 2)]
+    figure = learning_curves(records)
+    drawn(figure)
+    train, test = figure.axes
+    assert len(train.lines) == len(test.lines) == 2
+    assert train.lines[0].get_ydata() == pytest.approx([50 / i + 1 for i in range(1, 9)])
+    assert test.lines[1].get_xdata().tolist() == [2, 4, 6, 8]
+    assert test.lines[1].get_ydata() == pytest.approx([60 / i + 11 for i in (2, 4, 6, 8)])
+    band = test.collections[0].get_paths()[0].vertices
+    assert {round(y, 6) for x, y in band if x == 8} == {7.5, 9.5}  # mean 8.5, deviation of 0, 1, 2 is 1
+    assert [text.get_text() for text in test.texts] == ["a", "b"]
+    assert "3 seeds" in figure.get_suptitle()
+    assert describe(figure) == (
+        "Learning curves on CIFAR-10. a ends at training error 7.25, test error 8.50; "
+        "b ends at training error 17.25, test error 18.50."
+    )
+
+
+def test_curves_differ_without_colour_and_labels_keep_apart():
+    figure = learning_curves({f"arm {i}": [run(0, 0.01 * i)] for i in range(5)})
+    drawn(figure)
+    lines = figure.axes[1].lines
+    assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == 5
+    assert not figure.axes[1].collections  # one seed has no band
+    boxes = []
+    for text in figure.axes[1].texts:
+        text.update_positions(figure.canvas.get_renderer())
+        boxes.append(Text.get_window_extent(text))  # that of the annotation has its line, too
+    boxes.sort(key=lambda box: box.y0)
+    assert all(one.y1 <= other.y0 + 1 for one, other in pairwise(boxes))
+
+
+def test_curves_of_a_stand_in_say_so():
+    figure = learning_curves([run(0, stands_in_for="CIFAR-10")])
+    assert "CIFAR-10, IN PLACE OF CIFAR-10" in figure.get_suptitle()
+
+
+def test_runs_that_cannot_be_drawn_are_refused():
+    with pytest.raises(NothingToDraw, match="at least one"):
+        learning_curves([])
+    with pytest.raises(NothingToDraw, match="no measure accuracy"):
+        learning_curves([run(0)], measures=["accuracy"])
+    early = run(0)
+    early.history = early.history[:1]
+    with pytest.raises(NothingToDraw, match="test error"):
+        learning_curves([early])

@@ -1,0 +1,58 @@
+"""``summary`` and ``receptive-field`` on the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from cnnlib.measure.cli import add_commands
+from cnnlib.models import UnknownModel
+from cnnlib.models.layers import InputTooSmall
+
+
+def run(*words: str) -> int | None:
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    options = parser.parse_args(words)
+    return options.run(options)
+
+
+def test_summary_has_the_paper_s_size_unless_told_otherwise(capsys):
+    assert not run("summary", "alexnet")
+    text = capsys.readouterr().out
+    assert text.startswith("AlexNet: layers for one input of 3x227x227\n")
+    assert "60,965,224  724,406,816" in text
+    run("summary", "alexnet", "--size", "131")
+    assert "3x131x131" in capsys.readouterr().out
+    run("summary", "alexnet", "--input", "3", "131", "200")
+    assert "3x131x200" in capsys.readouterr().out
+
+
+def test_summary_of_another_number_of_classes_and_of_whole_stages(capsys):
+    run("summary", "resnet20", "--classes", "100", "--depth", "1")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 20
+    assert next(line for line in lines if line.startswith("total")).split()[2] == "100"
+
+
+def test_receptive_field(capsys):
+    assert not run("receptive-field", "alexnet")
+    text = capsys.readouterr().out
+    assert text.startswith("AlexNet: theoretical receptive field, input 3x227x227\n")
+    assert "field 195, stride 32" in text
+    run("receptive-field", "resnet20", "--size", "64")
+    assert "input 3x64x64" in capsys.readouterr().out
+
+
+def test_errors_are_those_of_models():
+    with pytest.raises(UnknownModel, match="alexnet"):
+        run("summary", "alexnett")
+    with pytest.raises(InputTooSmall, match="at least 67x67"):
+        run("receptive-field", "alexnet", "--size", "32")
+
+
+def test_size_and_input_exclude_each_other(capsys):
+    with pytest.raises(SystemExit):
+        run("summary", "alexnet", "--size", "224", "--input", "3", "224", "224")
+    assert "not allowed with" in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""Measuring leaves a network as it was, whatever it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlib.measure import (
+    BadArgument,
+    effective_receptive_field,
+    layer_table,
+    multiply_adds,
+    receptive_field,
+    smallest_input,
+    training_memory,
+)
+
+MEASUREMENTS = {
+    "layer_table": lambda net: layer_table(net, (3, 16, 16)),
+    "multiply_adds": lambda net: multiply_adds(net, (3, 16, 16)),
+    "receptive_field": lambda net: receptive_field(net, (3, 16, 16)),
+    "training_memory": lambda net: training_memory(net, (3, 16, 16), 4),
+    "effective_receptive_field": lambda net: effective_receptive_field(net, (3, 16, 16), samples=2),
+    "smallest_input": smallest_input,
+}
+measurements = pytest.mark.parametrize("measure", MEASUREMENTS.values(), ids=MEASUREMENTS)
+
+
+def small_net() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(), nn.MaxPool2d(2))
+
+
+@measurements
+def test_a_network_is_left_as_it_was(measure):
+    net = small_net().train()
+    net[1].eval()
+    net[0].weight.requires_grad_(False)
+    net[0].bias.grad = torch.ones(4)
+    seen = []
+    net[2].register_forward_hook(lambda *_: seen.append("hook"))
+    net.register_forward_pre_hook(lambda *_: seen.append("hook"))
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    addresses = [parameter.data_ptr() for parameter in net.parameters()]
+    random_state = torch.get_rng_state()
+
+    measure(net)
+
+    assert [module.training for module in net] == [True, False, True, True, True]
+    assert not net[0].weight.requires_grad
+    assert torch.equal(net[0].bias.grad, torch.ones(4))
+    assert net[1].weight.grad is None
+    assert not seen
+    assert len(net[2]._forward_hooks) == len(net._forward_pre_hooks) == 1
+    assert sum(len(module._forward_hooks) for module in net) == 1
+    assert [parameter.data_ptr() for parameter in net.parameters()] == addresses
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert torch.is_grad_enabled()
+
+
+@measurements
+def test_it_does_not_matter_whether_gradients_are_on(measure):
+    net = small_net()
+    expected = str(measure(net))
+    with torch.no_grad():
+        assert str(measure(net)) == expected
+        assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_images_have_the_type_of_the_weights(dtype):
+    assert layer_table(small_net().to(dtype), (3, 16, 16)).total.parameters == 3 * 4 * 9 + 4 + 8
+
+
+class ReadsValues(nn.Module):
+    """Cannot run without data: it looks at a value, and mixes in a tensor that is no buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.runs = 0
+
+    def forward(self, x):
+        self.runs += 1
+        if x.sum().item() > 1e6:
+            return x
+        return self.conv(x) * torch.tensor([2.0, 2.0, 2.0, 2.0])[:, None, None]
+
+
+def test_a_network_that_reads_values_is_measured_with_data():
+    net = ReadsValues()
+    state = torch.get_rng_state()
+    assert layer_table(net, (3, 16, 16)).total.multiply_adds == 14 * 14 * 4 * 27
+    assert training_memory(net, (3, 16, 16), 2).parameters == 4 * 112
+    assert net.runs == 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_tensors_that_are_no_buffers_follow_to_the_copy():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.mask = torch.ones(4, 1, 1)
+            self.scaled = self.conv.weight * 2  # not a leaf: deepcopy refuses such tensors
+
+        def forward(self, x):
+            return self.conv(x) * self.mask
+
+    assert layer_table(Masked(), (3, 16, 16)).total.parameters == 112
+
+
+def test_lazy_layers_must_have_seen_an_image():
+    net = nn.Sequential(nn.LazyConv2d(4, 3))
+    with pytest.raises(BadArgument, match="run it once"):
+        layer_table(net, (3, 8, 8))
+    net(torch.zeros(1, 3, 8, 8))
+    assert layer_table(net, (3, 8, 8)).total.parameters == 112
+
+
+def test_errors_of_the_network_itself_are_not_hidden():
+    class Broken(nn.Module):
+        def forward(self, x):
+            return self.nothing(x)
+
+    with pytest.raises(AttributeError, match="nothing"):
+        layer_table(Broken(), (3, 8, 8))
+
+
+def test_the_smallest_input():
+    assert smallest_input(nn.Sequential(nn.Conv2d(3, 4, 11, stride=4), nn.MaxPool2d(3, 2), nn.MaxPool2d(3, 2))) == 35
+    fixed = nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(2 * 10 * 10, 3))
+    assert smallest_input(fixed, channels=1) == 14
+    assert smallest_input(fixed, channels=3) is None

@@ -1,0 +1,152 @@
+"""What holds for every registered model. A new family joins by being registered.
+
+Networks of any size are built on the meta device, which has shapes and no numbers. What must be seen on numbers, or
+takes longer, is checked on one model for each ``build`` function: the smallest, since the others differ in size only.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from cnnlib.models import available, card, create, layers
+
+CARDS = [card(name) for name in available()]
+
+
+def _one_for_each_builder() -> list[str]:
+    smallest = {}
+    for model in sorted(CARDS, key=lambda model: model.parameters):
+        build = model.build
+        smallest.setdefault(build.func if isinstance(build, functools.partial) else build, model.name)
+    return list(smallest.values())
+
+
+@pytest.fixture(scope="module", params=available())
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module", params=_one_for_each_builder())
+def meta(request) -> tuple[nn.Module, tuple[int, int, int]]:
+    """A network on the meta device in evaluation mode, and the shape of its smallest image."""
+    with torch.device("meta"):
+        net = create(request.param).eval()
+    return net, (card(request.param).input_size[0], net.min_size, net.min_size)
+
+
+@pytest.fixture(scope="module", params=_one_for_each_builder())
+def real(request) -> tuple[nn.Module, torch.Tensor]:
+    """A network with weights in evaluation mode, and two small images for it."""
+    torch.manual_seed(0)
+    net = create(request.param).eval()
+    side = max(net.min_size, 32)
+    return net, torch.randn(2, card(request.param).input_size[0], side, side)
+
+
+def test_card_is_complete(name):
+    model = card(name)
+    assert re.fullmatch(r"[a-z][a-z0-9.-]*", name)
+    assert model.about
+    assert "\n" not in model.about
+    assert model.paper.title
+    assert model.paper.authors
+    assert 1980 < model.paper.year < 2030
+    assert re.fullmatch(r"[a-z]+[0-9]{4}[a-z0-9]+", model.paper.key)
+    assert model.paper.arxiv is None or re.fullmatch(r"\d{4}\.\d{4,5}", model.paper.arxiv)
+    for error in model.published:
+        assert 0 < error.value < 100
+        assert error.metric.endswith("error")
+        assert error.protocol
+        assert error.source
+    assert (model.headline is None) == all(error.networks > 1 for error in model.published)
+
+
+def test_counts_are_exact(name, multiply_adds):
+    model = card(name)
+    with torch.device("meta"):
+        net = create(name).eval()
+    assert sum(parameter.numel() for parameter in net.parameters()) == model.parameters
+    assert model.multiply_adds is None or multiply_adds(net, model.input_size) == model.multiply_adds
+
+
+def test_papers_are_consistent():
+    papers = {model.paper.key: model.paper for model in CARDS}
+    assert all(model.paper == papers[model.paper.key] for model in CARDS)
+
+
+def test_smallest_image_works_and_a_smaller_one_says_so(meta, monkeypatch):
+    net, (channels, side, _) = meta
+    net(torch.empty(2, channels, side, side, device="meta"))
+    if side == 1:  # global pooling and padded convolutions take any image
+        return
+    for size in ((side - 1, side), (side, side - 1)):
+        with pytest.raises(layers.InputTooSmall, match=f"at least {side}x{side} .* {size[0]}x{size[1]};"):
+            net(torch.empty(2, channels, *size, device="meta"))
+    monkeypatch.setattr(layers, "require_size", lambda x, minimum, name: None)
+    with pytest.raises(RuntimeError):  # the check forbids nothing that would work
+        net(torch.empty(2, channels, side - 1, side - 1, device="meta"))
+
+
+@pytest.mark.parametrize("name", _one_for_each_builder())
+def test_logits_have_one_column_a_class(name):
+    classes = card(name).options["num_classes"]
+    for options in ({}, {"num_classes": 7}):
+        if name == "lenet5-1998" and options:  # its output layer is made of ten bitmaps
+            continue
+        with torch.device("meta"):
+            net = create(name, **options).eval()
+            logits = net(torch.empty(2, card(name).input_size[0], net.min_size, net.min_size))
+        assert logits.shape == (2, options.get("num_classes", classes))
+
+
+def test_gradients_reach_every_parameter(meta):
+    net, input_size = meta
+    net.zero_grad()
+    for training in (True, False):
+        outputs = tree_leaves(net.train(training)(torch.empty(2, *input_size, device="meta")))
+        sum(output.sum() for output in outputs).backward()
+    assert [name for name, parameter in net.named_parameters() if parameter.grad is None] == []
+
+
+def test_copies_and_pickles(meta):
+    net, input_size = meta
+    for twin in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert twin.state_dict().keys() == net.state_dict().keys()
+        assert (
+            twin(torch.empty(2, *input_size, device="meta")).shape
+            == net(torch.empty(2, *input_size, device="meta")).shape
+        )
+
+
+def test_traces(real):
+    net, x = real
+    graph = torch.fx.symbolic_trace(net)
+    with torch.no_grad():
+        torch.testing.assert_close(graph(x), net(x))
+        torch.testing.assert_close(graph(x[:1]), net(x[:1]))  # nothing of the first batch is baked in
+
+
+def test_channels_last_changes_nothing(real):
+    net, x = real
+    last = copy.deepcopy(net).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = net(x)
+        assert expected.isfinite().all()
+        torch.testing.assert_close(last(x.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_runs_under_autocast(real):
+    net, x = real
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = net(x).float()
+    with torch.no_grad():
+        exact = net(x)
+    assert (rough - exact).abs().max() <= 0.1 * exact.abs().max()

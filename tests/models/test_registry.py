@@ -1,0 +1,150 @@
+import argparse
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlib import models
+from cnnlib.errors import CnnlibError
+from cnnlib.models import Paper, Published, available, card, cli, create, registry
+
+PAPER = Paper("someone1999example", "An Example", "Someone", 1999)
+FACTS = {"paper": PAPER, "input_size": (3, 8, 8), "parameters": 20}
+
+
+@pytest.fixture
+def own_names(monkeypatch):
+    """Names registered by the test are forgotten after it."""
+    monkeypatch.setattr(registry, "_CARDS", dict(registry._CARDS))
+
+
+def test_create_builds_the_named_model():
+    torch.manual_seed(0)
+    assert isinstance(create("resnet20"), nn.Module)
+    assert create("resnet20", num_classes=100)(torch.zeros(1, 3, 32, 32)).shape == (1, 100)
+
+
+def test_names_forgive_case_and_underscores():
+    assert card("LeNet5_1998") is card("lenet5-1998")
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("alexnt", "alexnet"), ("ResNet_21", "resnet20"), ("zf-net", "zfnet")])
+def test_unknown_name_gives_the_nearest(wrong, near):
+    with pytest.raises(models.UnknownModel, match=f"no model '{wrong}'; did you mean .*{near}") as caught:
+        create(wrong)
+    assert isinstance(caught.value, CnnlibError)
+
+
+def test_name_unlike_any_other_points_to_the_list():
+    with pytest.raises(models.UnknownModel, match=r"no model '\?\?'; cnnlib.available\(\) lists them all"):
+        card("??")
+
+
+def test_wrong_option_lists_the_right_ones():
+    with pytest.raises(
+        models.BadOption, match="resnet20 has no option depth, shortcuts; it takes num_classes=10, shor"
+    ):
+        create("resnet20", shortcuts="B", depth=3)
+    with pytest.raises(models.BadOption, match=r"activation=ReLU, dropout=0\.5"):
+        create("alexnet-cifar", drop=0.1)
+
+
+def test_options_of_a_partial_show_what_it_binds():
+    assert card("resnet20").options == {"num_classes": 10, "shortcut": "A"}
+    assert card("zfnet-512-1024-512").options["widths"] == (512, 1024, 512)
+
+
+def test_available_filters():
+    assert available("alexnet") == ["alexnet", "alexnet-two-towers", "alexnet-cifar", "alexnet-torchvision"]
+    assert available("ALEXNET*s") == ["alexnet-two-towers"]
+    assert available("*20") == ["resnet20", "plain20"]
+    assert set(available(family="ResNet", dataset="cifar-10")) >= {"resnet20", "plain110"}
+    assert available(year=1998) == available("lenet*")
+    assert available("lenet*", year=2012) == []
+
+
+def test_available_is_ordered_by_year():
+    years = [card(name).paper.year for name in available()]
+    assert years == sorted(years)
+
+
+def test_register_makes_a_name_known(own_names):
+    models.register("example-1", partial(nn.Linear, 3), about="a line", **FACTS)
+    assert "example-1" in available()
+    assert card("example-1").family == "example"
+    assert card("example-1").dataset == "ImageNet"
+    assert card("example-1").published == ()
+    assert card("example-1").headline is None
+
+
+def test_a_name_is_registered_once(own_names):
+    with pytest.raises(ValueError, match="two models are called 'alexnet'"):
+        models.register("alexnet", nn.Linear, **FACTS)
+
+
+def test_headline_is_the_first_error_of_a_single_network(own_names):
+    ensemble = Published("top-5 error", 3.0, "7 nets", "there", networks=7)
+    single = Published("top-1 error", 20.0, "1 crop", "there", runs=5, std=0.25)
+    models.register("example-1", nn.Linear, published=[ensemble, single], **FACTS)
+    assert card("example-1").headline is single
+    assert str(single) == "20 ± 0.25 % top-1 error (1 crop)"
+
+
+def test_card_reads_well():
+    assert str(card("resnet20")).splitlines() == [
+        "resnet20: 20 layers for 32x32 images, with shortcuts",
+        "  He, Zhang, Ren and Sun 2015. Deep Residual Learning for Image Recognition.",
+        "  CIFAR-10, input 3x32x32: 269,722 parameters, 40,551,040 multiply-adds",
+        "  8.75 % test error (1 run): He et al. 2015, Table 6",
+        "  8.27 % test error (rerun, best epoch on the test set): github.com/akamaster/pytorch_resnet_cifar10",
+        "  8.33 % test error (rerun with shortcuts B, 1 run): github.com/junyuseu/pytorch-cifar-models",
+        "  8.74 % test error (rerun, batch 100, edge padding): github.com/techxzen/pytorch-residual-networks",
+    ]
+
+
+def run_command(*arguments: str) -> None:
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers())
+    options = parser.parse_args(["models", *arguments])
+    options.run(options)
+
+
+def test_command_prints_an_aligned_table(capsys):
+    run_command("lenet*")
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split("  ")[0] == "name"
+    assert first.split() == [
+        *("lenet5-1998", "1998", "MNIST", "1x32x32", "60,000", "0.33", "M"),
+        *("0.95", "%", "test", "error", "(no", "distortions)"),
+    ]
+    assert second.split() == ["lenet5", "1998", "MNIST", "1x32x32", "61,706", "0.42", "M"]
+    ends = [
+        line.index(cell) + len(cell) for line, cell in ((header, "parameters"), (first, "60,000"), (second, "61,706"))
+    ]
+    assert len(set(ends)) == 1
+
+
+def test_command_lists_every_model(capsys):
+    run_command()
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == available()
+
+
+def test_command_filters(capsys):
+    run_command("--family", "lenet", "--dataset", "mnist", "--year", "1998")
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["alexnt"], "no name matches 'alexnt'; did you mean .*alexnet"),
+        (["--family", "alex"], "no model of family alex; there are .*alexnet, .*resnet"),
+        (["--dataset", "imagnet"], "no model of data set imagnet; there are CIFAR-10, .*ImageNet"),
+        (["--year", "2001"], "no model of year 2001; there are 1998, 2012"),
+        (["lenet5", "--year", "2012"], "no model that matches 'lenet5' passes all the filters"),
+    ],
+)
+def test_command_helps_where_nothing_matches(arguments, message):
+    with pytest.raises(models.UnknownModel, match=message):
+        run_command(*arguments)

@@ -1,0 +1,173 @@
+import dataclasses
+import math
+import statistics
+
+import pytest
+import torch
+
+from cnnlib.studies import RecordError, StudyError, compare, run, with_recorded
+from cnnlib.studies.ensembles import Ensemble, ensemble
+from cnnlib.studies.statistics import differ, student, summarise
+from cnnlib.training import Evaluation
+from cnnlib.training.evaluation import predict
+
+
+@pytest.mark.parametrize(
+    ("degrees", "factor"), [(1, 12.706), (2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (30, 2.0423)]
+)
+def test_students_factors_are_those_of_the_tables(degrees, factor):
+    assert student(degrees) == pytest.approx(factor, rel=2e-4)
+
+
+def test_summary_of_three_values():
+    summary = summarise([10.0, 11.0, 12.0])
+    assert (summary.n, summary.mean, summary.std) == (3, 11.0, 1.0)
+    half = 4.3027 / math.sqrt(3)
+    assert summary.interval == pytest.approx((11 - half, 11 + half), rel=1e-3)
+    assert str(summary) == "11.00 ± 1.00"
+
+
+def test_one_value_has_no_error_bar_and_shows_nothing():
+    summary = summarise([10.0])
+    assert (summary.std, summary.interval) == (None, None)
+    assert str(summary) == "10.00"
+    assert not differ(summary, summarise([90.0, 90.1]))
+    assert not differ(summarise([90.0, 90.1]), summary)
+
+
+def test_intervals_that_overlap_show_no_difference():
+    assert not differ(summarise([10, 11, 12]), summarise([13, 14, 15]))
+    assert differ(summarise([10, 11, 12]), summarise([17, 18, 19]))
+    assert differ(summarise([17, 18, 19]), summarise([10, 11, 12]))
+    half = summarise([10, 11, 12]).interval[1] - 11
+    for gap, shown in ((2 * half - 1e-6, False), (2 * half + 1e-6, True)):
+        assert differ(summarise([10, 11, 12]), summarise([10 + gap, 11 + gap, 12 + gap])) == shown
+
+
+@pytest.fixture
+def records(study, data):
+    """One real record an arm and seed, whose test errors the tests replace."""
+    return run(study, budget="smoke", data=data, progress=False)
+
+
+def with_errors(records, errors):
+    return [
+        dataclasses.replace(
+            record,
+            run=dataclasses.replace(record.run, test=Evaluation(1.0, error, 40), train=Evaluation(1.0, 50.0, 40)),
+        )
+        for record, error in zip(records, errors, strict=True)
+    ]
+
+
+def test_the_table_shows_means_and_deviations(study, records):
+    table = compare(study, with_errors(records, [10.0, 12.0, 30.0, 33.0]))
+    assert [row[0] for row in table.rows] == ["wide", "narrow"]
+    row = dict(zip(table.columns, table.rows[0], strict=True))
+    assert row["n"] == "2"
+    assert row["test error, %"] == f"11.00 ± {statistics.stdev([10, 12]):.2f}"
+    assert row["training error, %"] == "50.00 ± 0.00"
+    assert row["parameters"] == f"{records[0].run.parameters:,}"
+    assert row["steps"] == "4"
+    assert "1 thread" in row["hardware"]
+    assert "Does it matter? CIFAR-10, 40 training images, budget smoke" in str(table)
+    assert 'class="cnn-table"' in table._repr_html_()
+
+
+def test_overlapping_intervals_are_not_ranked(study, records):
+    text = str(compare(study, with_errors(records, [10.0, 12.0, 30.0, 33.0])))
+    assert "test error: no difference shown between wide and narrow." in text
+    assert "lower than" not in text
+
+
+def test_a_difference_is_said_with_its_size(study, records):
+    text = str(compare(study, with_errors(records, [10.0, 10.1, 30.0, 30.1])))
+    assert "test error: wide is 20.00 points lower than narrow." in text
+    text = str(compare(study, with_errors(records, [30.0, 30.1, 10.0, 10.1])))
+    assert "test error: narrow is 20.00 points lower than wide." in text
+    assert "training error: no difference shown between wide and narrow." in text
+
+
+def test_single_runs_are_not_compared(study, records):
+    one_each = with_errors([records[0], records[2]], [10.0, 90.0])
+    assert "no difference shown between wide and narrow (a single run has no error bar)" in str(
+        compare(study, one_each)
+    )
+
+
+def test_what_cannot_be_compared(study, records):
+    with pytest.raises(StudyError, match="no records of the study 'test'"):
+        compare(study, [])
+    with pytest.raises(StudyError, match="more than one record of wide seed 0"):
+        compare(study, [records[0], records[0]])
+    short = dataclasses.replace(records[1], run=dataclasses.replace(records[1].run, budget="short"))
+    with pytest.raises(StudyError, match="different budgets cannot be compared: short, smoke"):
+        compare(study, [records[0], short])
+    with pytest.raises(StudyError, match="different studies cannot be compared: other, test"):
+        compare(study, [records[0], dataclasses.replace(records[1], study="other")])
+
+
+def test_a_stand_in_has_a_caption_of_its_own(study, stand_in):
+    table = compare(study, run(study, budget="smoke", seeds=[0], data=stand_in, progress=False))
+    assert "SHAPES-10, IN PLACE OF CIFAR-10: NOT COMPARABLE" in str(table)
+
+
+def test_live_records_are_joined_by_recorded_seeds(study, data, stand_in, records, tmp_path, monkeypatch):
+    monkeypatch.setattr("cnnlib.studies.record.SHIPPED", tmp_path)
+    for record in records:
+        record.save(tmp_path)
+    live = run(study, budget="smoke", seeds=[1], data=data, progress=False)
+    joined = with_recorded(study, live)
+    assert [(r.arm, r.run.seed) for r in joined] == [("wide", 0), ("wide", 1), ("narrow", 0), ("narrow", 1)]
+    assert [r.run.module is not None for r in joined] == [False, True, False, True]
+    invented = run(study, budget="smoke", seeds=[1], data=stand_in, progress=False)
+    assert with_recorded(study, invented) == invented
+    assert with_recorded(study, []) == []
+
+
+def test_an_ensemble_averages_probabilities(study, data, records):
+    images = study.images(data, study.scale("smoke"))
+    runs = [record.run for record in records if record.arm == "wide"]
+    result = ensemble(runs, images)
+    mean = sum(predict(r.module, images.test_images, images).softmax(1) for r in runs) / 2
+    assert result.error == pytest.approx(100 * (mean.argmax(1) != images.test_labels).double().mean().item())
+    assert result.alone == pytest.approx(tuple(r.test_error for r in runs))
+    assert (result.seeds, result.images, result.budget) == ((0, 1), 40, "smoke")
+    text = str(result)
+    assert f"{result.error:.2f}" in text
+    assert "the 2 averaged" in text
+    assert "seed 1" in result._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "error", "why"),
+    [
+        (([0.0, 1.0], [0.0, 1.0], [3.0, 0.0]), 100.0, "probabilities 0.27, 0.27, 0.95; the mean logits are 1.00, 0.67"),
+        (([0.0, 0.1], [0.0, 0.1], [3.0, 0.0]), 0.0, "probabilities 0.48, 0.48, 0.95, although two of three vote no"),
+    ],
+)
+def test_probabilities_and_not_logits_or_votes(data, records, monkeypatch, outputs, error, why):
+    outputs = iter([torch.tensor([output]) for output in outputs])
+    monkeypatch.setattr("cnnlib.studies.ensembles.predict", lambda *_: next(outputs))
+    one = dataclasses.replace(data, test_images=data.test_images[:1], test_labels=torch.tensor([0]))
+    result = ensemble([dataclasses.replace(records[0].run, seed=seed) for seed in range(3)], one)
+    assert result.alone == (100.0, 100.0, 0.0)
+    assert result.error == error, why
+
+
+def test_an_ensemble_is_saved_and_read(study, data, records, tmp_path):
+    result = ensemble([record.run for record in records[:2]], study.images(data, study.scale("smoke")))
+    assert Ensemble.load(result.save(tmp_path / "e.json")) == result
+    (tmp_path / "broken.json").write_text("{}")
+    for name in ("broken.json", "missing.json"):
+        with pytest.raises(RecordError, match=name):
+            Ensemble.load(tmp_path / name)
+
+
+def test_what_cannot_be_an_ensemble(data, records):
+    with pytest.raises(StudyError, match="at least two"):
+        ensemble([records[0].run], data)
+    with pytest.raises(StudyError, match="no network"):
+        ensemble([records[0].run, dataclasses.replace(records[1].run, module=None)], data)
+    with pytest.raises(StudyError, match="differ in overrides"):
+        ensemble([records[0].run, records[2].run], data)

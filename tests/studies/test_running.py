@@ -1,0 +1,257 @@
+import dataclasses
+import json
+from importlib.resources import files
+
+import jsonschema
+import pytest
+import torch
+
+import cnnlib.studies
+from cnnlib.settings import UnknownBudget
+from cnnlib.studies import (
+    Record,
+    RecordError,
+    StudyError,
+    compare,
+    find_study,
+    load_ensemble,
+    load_records,
+    publish,
+    register,
+    run,
+    run_ensemble,
+)
+from cnnlib.training import step as step_module
+
+SCHEMA = json.loads((files(cnnlib.studies) / "record.schema.json").read_text(encoding="utf-8"))
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def go(study, data, **options):
+    return run(study, budget=options.pop("budget", "smoke"), data=data, progress=False, **options)
+
+
+def names(folder):
+    return sorted(path.name for path in (folder / "test").iterdir())
+
+
+def count_steps(monkeypatch, die_at=None):
+    """Count training steps, and fail at one."""
+    steps, step = [], step_module.Step.__call__
+
+    def counted(self, *arguments):
+        steps.append(1)
+        if len(steps) == die_at:
+            raise Killed
+        return step(self, *arguments)
+
+    monkeypatch.setattr(step_module.Step, "__call__", counted)
+    return steps
+
+
+def test_every_arm_and_seed_is_trained_as_the_study_says(study, data):
+    records = go(study, data)
+    assert [(r.arm, r.run.seed) for r in records] == [("wide", 0), ("wide", 1), ("narrow", 0), ("narrow", 1)]
+    for record in records:
+        assert (record.run.budget, record.run.steps, record.run.train_images, record.run.test.n) == ("smoke", 4, 40, 40)
+        assert record.run.overrides == study.arms[record.arm].overrides
+        assert record.run.recipe.published_length == "20 epochs"
+        assert [point.step for point in record.run.history] == [2, 4]
+        assert record.run.module is not None
+    assert [r.run.test_error for r in go(study, data, arms=["narrow"], seeds=[1])] == [records[3].run.test_error]
+
+
+def test_budgets(study, data):
+    assert study.scale("full").recipe(study.arms["wide"].recipe).steps(100) == 100
+    (record,) = go(study, data, budget="short", seeds=[0], arms=["wide"])
+    assert (record.run.steps, record.run.train_images, record.run.test.n) == (5, 100, 60)
+    with pytest.raises(StudyError, match="no medium budget; it has smoke, short, full"):
+        go(study, data, budget="medium")
+    with pytest.raises(UnknownBudget):
+        go(study, data, budget="tiny")
+    with pytest.raises(StudyError, match="no arm 'broad'; it has wide, narrow"):
+        go(study, data, arms=["broad"])
+
+
+def test_the_subset_is_balanced_and_the_same_for_every_seed(study, data):
+    first, second = (study.images(data, study.scale("short")) for _ in range(2))
+    assert first.train_labels.bincount().tolist() == [10] * 10
+    assert torch.equal(first.train_images, second.train_images)
+    assert len(first.test_labels) == 60
+
+
+def test_nothing_is_written_without_a_folder(study, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    go(study, data, seeds=[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_fit_the_schema_and_come_back_equal(study, data, tmp_path):
+    records = go(study, data, folder=tmp_path)
+    paths = sorted((tmp_path / "test").glob("*.json"))
+    assert [path.name for path in paths] == [
+        "smoke-narrow-seed0.json",
+        "smoke-narrow-seed1.json",
+        "smoke-wide-seed0.json",
+        "smoke-wide-seed1.json",
+    ]
+    for path in paths:
+        jsonschema.validate(json.loads(path.read_text()), SCHEMA)
+    assert load_records(study, "smoke", tmp_path) == records
+    assert load_records(study, folder=tmp_path) == records
+    assert load_records(study, "short", tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content.pop("arm"),
+        lambda content: content["run"].pop("seed"),
+        lambda content: content["run"].update(surprise=1),
+        lambda content: content["run"]["test"].update(error=101),
+        lambda content: content["run"].update(budget=None),
+        lambda content: content["run"]["history"].clear(),
+        lambda content: content["run"]["recipe"].update(lr=0),
+    ],
+)
+def test_the_schema_finds_what_is_wrong(study, data, tmp_path, spoil):
+    go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+    content = json.loads((tmp_path / "test" / "smoke-narrow-seed0.json").read_text())
+    spoil(content)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, SCHEMA)
+
+
+def test_finished_trainings_are_skipped(study, data, tmp_path, monkeypatch):
+    first = go(study, data, folder=tmp_path)
+    steps = count_steps(monkeypatch)
+    again = go(study, data, folder=tmp_path)
+    assert again == first
+    assert steps == []
+    go(study, data, folder=tmp_path, seeds=[0, 1, 2], arms=["narrow"])
+    assert len(steps) == 4, "the new seed only"
+
+
+def test_a_broken_off_study_carries_on(study, data, tmp_path, monkeypatch):
+    whole = go(study, data)
+    monkeypatch.setattr("cnnlib.studies.running.CHECKPOINT_SECONDS", 0)
+    with monkeypatch.context() as patch:
+        count_steps(patch, die_at=11)  # the third step of the third training
+        with pytest.raises(Killed):
+            go(study, data, folder=tmp_path)
+    assert "smoke-narrow-seed0.checkpoint" in names(tmp_path)
+    steps = count_steps(monkeypatch)
+    records = go(study, data, folder=tmp_path)
+    assert len(steps) == 2 + 4
+    assert [r.run.test for r in records] == [r.run.test for r in whole]
+    assert [name for name in names(tmp_path) if "narrow" in name] == [
+        "smoke-narrow-seed0.json",
+        "smoke-narrow-seed1.json",
+    ]
+
+
+def test_the_ensembles_networks_are_kept_until_they_are_averaged(study, data, tmp_path, monkeypatch):
+    first = go(study, data, folder=tmp_path)
+    steps = count_steps(monkeypatch)
+    again = go(study, data, folder=tmp_path)
+    images = study.images(data, study.scale("smoke"))
+    assert run_ensemble(study, again, images) == run_ensemble(study, first, images)
+    assert steps == []
+    assert run_ensemble(study, again[:1], images) is None
+    assert run_ensemble(study, load_records(study, "smoke", tmp_path), images) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"subset": 30}, "train_images is 40, not 30"),
+        ({"data": "cifar100"}, "data is 'cifar10', not 'cifar100'"),
+        ({"name": "other"}, "study is 'test', not 'other'"),
+        ({"arms": {"model": "resnet20"}}, "model is 'alexnet-cifar', not 'resnet20'"),
+        ({"arms": {"overrides": {"width": 0.25}}}, "overrides"),
+        ({"arms": {"lr": 0.5}}, r"lr is 0.01, not 0.5"),
+    ],
+)
+def test_a_record_of_the_study_as_it_was_is_refused(study, data, tmp_path, change, message):
+    go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+    if arm := change.pop("arms", None):
+        old = study.arms["narrow"]
+        recipe = old.recipe.replace(lr=arm.pop("lr", old.recipe.lr), name="test")
+        change["arms"] = {**study.arms, "narrow": dataclasses.replace(old, recipe=recipe, **arm)}
+    changed = dataclasses.replace(study, **change)
+    (tmp_path / "test").rename(tmp_path / changed.name)
+    with pytest.raises(RecordError, match=message) as error:
+        load_records(changed, folder=tmp_path)
+    assert "smoke-narrow-seed0.json" in str(error.value)
+    if changed.data == study.data:
+        with pytest.raises(RecordError, match=message):
+            go(changed, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+
+
+def test_a_record_of_an_arm_that_is_gone(study, data, tmp_path):
+    go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+    with pytest.raises(StudyError, match="no arm 'narrow'"):
+        load_records(dataclasses.replace(study, arms={"wide": study.arms["wide"]}), folder=tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 1, "study": "test", "arm": "wide", "run": {}}'])
+def test_a_damaged_record_is_named(study, tmp_path, content):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "smoke-wide-seed0.json").write_text(content)
+    with pytest.raises(RecordError, match=r"smoke-wide-seed0.json holds no record"):
+        load_records(study, folder=tmp_path)
+
+
+def test_a_record_of_another_format_is_named(study, data, tmp_path):
+    go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+    path = tmp_path / "test" / "smoke-narrow-seed0.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(RecordError, match="format is 2"):
+        Record.load(path)
+
+
+def test_stand_ins_never_mix_with_records(study, data, stand_in, tmp_path):
+    live = go(study, stand_in, folder=tmp_path, seeds=[0])
+    assert names(tmp_path) == [
+        "smoke-narrow-seed0-shapes-10.json",
+        "smoke-wide-seed0-shapes-10.checkpoint",
+        "smoke-wide-seed0-shapes-10.json",
+    ]
+    with pytest.raises(RecordError, match="stood in for CIFAR-10"):
+        load_records(study, folder=tmp_path)
+    with pytest.raises(RecordError, match="stood in for CIFAR-10"):
+        publish(study, "smoke", tmp_path, destination=tmp_path / "shipped")
+    measured = go(study, data, folder=tmp_path, seeds=[0])
+    assert {r.run.data for r in measured} == {"CIFAR-10"}
+    with pytest.raises(StudyError, match="different data sets cannot be compared: CIFAR-10, Shapes-10"):
+        compare(study, [live[0], measured[1]])
+
+
+def test_another_data_set_passed_by_hand_is_a_stand_in_too(study, shapes):
+    (record,) = go(study, shapes, seeds=[0], arms=["narrow"])
+    assert record.run.stands_in_for == "CIFAR-10"
+
+
+def test_publishing_copies_records_and_ensemble(study, data, tmp_path):
+    records = go(study, data, folder=tmp_path / "runs")
+    images = study.images(data, study.scale("smoke"))
+    averaged = run_ensemble(study, records, images)
+    with pytest.raises(RecordError, match=r"smoke-wide-ensemble.json"):
+        publish(study, "smoke", tmp_path / "runs", destination=tmp_path / "shipped")
+    averaged.save(tmp_path / "runs" / "test" / "smoke-wide-ensemble.json")
+    paths = publish(study, "smoke", tmp_path / "runs", destination=tmp_path / "shipped")
+    assert names(tmp_path / "shipped") == sorted(path.name for path in paths)
+    assert len(paths) == 5
+    assert load_records(study, "smoke", tmp_path / "shipped") == records
+    assert load_ensemble(study, "smoke", tmp_path / "shipped") == averaged
+
+
+def test_studies_by_name(study, monkeypatch):
+    monkeypatch.setattr("cnnlib.studies.study.STUDIES", {})
+    assert register(study) is study
+    assert find_study("test") is study
+    with pytest.raises(StudyError, match="no study 'tset'; there are test"):
+        find_study("tset")

@@ -1,0 +1,307 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnnlib.training import (
+    CheckpointError,
+    CheckpointMismatch,
+    Diverged,
+    Interrupted,
+    checkpoint,
+    engine,
+    evaluation,
+    fit,
+)
+from cnnlib.training import step as step_module
+
+SMALL = ("alexnet-cifar", {"width": 0.125})
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def train(data, recipe, **options):
+    options = {"progress": False, "checkpoint_every": 0, "log_every": 5, **options}
+    return fit(options.pop("model", SMALL), data, recipe, **options)
+
+
+def assert_same(a, b):
+    untimed = lambda run: [dataclasses.replace(point, seconds=0) for point in run.history]  # noqa: E731
+    assert untimed(a) == untimed(b)
+    assert (a.train, a.test) == (b.train, b.test)
+    for left, right in zip(a.module.state_dict().values(), b.module.state_dict().values(), strict=True):
+        assert torch.equal(left, right)
+
+
+def die_at(monkeypatch, calls, error=Killed):
+    """Make the given call of a training step fail, and only that one."""
+    count, step = [0], step_module.Step.__call__
+
+    def mortal(self, *arguments):
+        count[0] += 1
+        if count[0] == calls:
+            raise error
+        return step(self, *arguments)
+
+    monkeypatch.setattr(step_module.Step, "__call__", mortal)
+
+
+def test_a_killed_process_ends_with_the_same_numbers(data, recipe, tmp_path):
+    """The process kills itself within step 11 with SIGKILL, in the second epoch and between two points."""
+    script = textwrap.dedent(
+        f"""
+        import os, signal, sys, torch
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from conftest import make_tiny_data
+        from cnnlib.training import Recipe, fit, step
+        torch.set_num_threads(1)
+        count, call = [0], step.Step.__call__
+        def mortal(self, *arguments):
+            count[0] += 1
+            if count[0] == 11:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(self, *arguments)
+        step.Step.__call__ = mortal
+        fit({SMALL!r}, make_tiny_data(), {recipe!r}, seed=2, checkpoint="run.checkpoint", checkpoint_every=0,
+            log_every=5, progress=False)
+        """
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    path = tmp_path / "run.checkpoint"
+    assert checkpoint.read(path)[1]["done"] == 10
+    resumed = train(data, recipe, seed=2, checkpoint=path)
+    assert_same(resumed, train(data, recipe, seed=2))
+
+
+@pytest.mark.parametrize("calls", [1, 2, 6, 7, 12, 24])
+@pytest.mark.parametrize("reads", [1, 4])
+def test_broken_off_anywhere(tiny, data, recipe, tmp_path, monkeypatch, calls, reads):
+    """Batch normalisation, dropout and momentum included; reading every 4 steps saves only every 4."""
+    monkeypatch.setattr(engine, "STEPS_BETWEEN_READS", {"cpu": reads})
+    path = tmp_path / "x"
+    whole = train(data, recipe)
+    with monkeypatch.context() as patch:
+        die_at(patch, calls)
+        with pytest.raises(Killed):
+            train(data, recipe, checkpoint=path)
+    assert_same(train(data, recipe, checkpoint=path), whole)
+
+
+def test_a_module_with_dropout_and_batch_normalisation(tiny, data, recipe, tmp_path, monkeypatch):
+    start = {key: value.clone() for key, value in tiny.state_dict().items()}
+    whole = train(data, recipe, model=tiny)
+    expected = {key: value.clone() for key, value in tiny.state_dict().items()}
+    tiny.load_state_dict(start)
+    die_at(monkeypatch, 9)
+    with pytest.raises(Killed):
+        train(data, recipe, model=tiny, checkpoint=tmp_path / "x")
+    tiny.load_state_dict(start)  # as a new process would have it
+    again = train(data, recipe, model=tiny, checkpoint=tmp_path / "x")
+    assert again.test == whole.test
+    assert all(torch.equal(value, expected[key]) for key, value in tiny.state_dict().items())
+
+
+def test_loss_scaling_is_continued_too(data, recipe, tmp_path, monkeypatch):
+    whole = train(data, recipe, precision="fp16")
+    die_at(monkeypatch, 9)
+    with pytest.raises(Killed):
+        train(data, recipe, precision="fp16", checkpoint=tmp_path / "x")
+    scaler = checkpoint.read(tmp_path / "x")[1]["step"]["scaler"]
+    assert scaler["_growth_tracker"] > 0
+    assert scaler["scale"] < 65536, "the first step overflows"
+    assert_same(train(data, recipe, precision="fp16", checkpoint=tmp_path / "x"), whole)
+
+
+def test_a_finished_training_is_returned_at_once(data, recipe, tmp_path, monkeypatch):
+    whole = train(data, recipe, checkpoint=tmp_path / "x")
+    die_at(monkeypatch, 1)
+    again = train(data, recipe, checkpoint=tmp_path / "x")
+    assert_same(again, whole)
+    assert again.seconds == whole.seconds
+
+
+def test_threads_and_compilation_are_those_of_the_beginning(data, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)
+    path = tmp_path / "x"
+    with monkeypatch.context() as patch:
+        die_at(patch, 9)
+        with pytest.raises(Killed):
+            train(data, recipe, checkpoint=path, compile=True)
+    torch.set_num_threads(2)
+    run = train(data, recipe, checkpoint=path)
+    assert (run.threads, run.compiled) == (1, True)
+    assert torch.get_num_threads() == 2
+    with pytest.raises(CheckpointMismatch, match="compiled is True there and False here"):
+        train(data, recipe, checkpoint=path, compile=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed is 0 there and 1 here"),
+        ({"recipe": {"lr": 0.1}}, "recipe.lr is 0.05 there and 0.1 here"),
+        ({"model": ("alexnet-cifar", {"width": 0.25})}, "overrides.width is 0.125 there and 0.25 here"),
+        ({"log_every": 6}, "log_every is 5 there and 6 here"),
+        ({"precision": "bf16"}, "precision"),
+        ({"pixels": True}, "data.digest"),
+    ],
+)
+def test_another_trainings_checkpoint_is_refused(data, recipe, tmp_path, monkeypatch, change, message):
+    path = tmp_path / "x"
+    train(data, recipe, checkpoint=path)
+    content = path.read_bytes()
+    if change.pop("pixels", False):
+        data = dataclasses.replace(data, train_images=255 - data.train_images)
+    recipe = recipe.replace(**change.pop("recipe", {}))
+    with pytest.raises(CheckpointMismatch, match=message) as error:
+        train(data, recipe, checkpoint=path, **change)
+    assert str(path) in str(error.value)
+    assert path.read_bytes() == content, "the other training's checkpoint is left as it was"
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "text", "other zip"])
+def test_a_damaged_file_is_named(data, recipe, tmp_path, damage):
+    path = tmp_path / "run.checkpoint"
+    train(data, recipe, checkpoint=path)
+    content = bytearray(path.read_bytes())
+    if damage == "empty":
+        content = b""
+    elif damage == "truncated":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 1
+    elif damage == "text":
+        content = b"not a checkpoint"
+    path.write_bytes(content)
+    if damage == "other zip":
+        torch.save({"weights": torch.zeros(2)}, path)
+    with pytest.raises(CheckpointError, match=r"run.checkpoint is damaged.*delete it"):
+        train(data, recipe, checkpoint=path)
+
+
+def test_nothing_in_a_checkpoint_is_executed(data, recipe, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    torch.save({"format": 1, "identity": {}, "state": Bomb()}, tmp_path / "x")
+    with pytest.raises(CheckpointError):
+        train(data, recipe, checkpoint=tmp_path / "x")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    checkpoint.write(path, {"seed": 1}, {"done": 1})
+
+    def fail(content, file):
+        file.write(b"half of i")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(CheckpointError, match=r"cannot write the checkpoint .*x: No space left on device"):
+        checkpoint.write(path, {"seed": 1}, {"done": 2})
+    assert checkpoint.read(path) == ({"seed": 1}, {"done": 1})
+
+
+def test_the_folder_is_made_and_one_that_cannot_be_is_told(data, recipe, tmp_path):
+    train(data, recipe.limited(steps=1), checkpoint=tmp_path / "new" / "folder" / "x")
+    assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == ["x"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot write"):
+        train(data, recipe.limited(steps=1), checkpoint=tmp_path / "file" / "x")
+
+
+def test_saved_at_intervals(data, recipe, tmp_path, monkeypatch):
+    times, now = [], [0.0]
+    monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoint, "write", lambda *_: times.append(now[0]))
+    step = step_module.Step.__call__
+
+    def slow(self, *arguments):
+        now[0] += 1
+        return step(self, *arguments)
+
+    monkeypatch.setattr(step_module.Step, "__call__", slow)
+    train(data, recipe, checkpoint=tmp_path / "x", checkpoint_every=9.5)
+    assert times == [10, 20, 24], "every ten steps of a second, and at the end"
+
+
+def test_divergence_leaves_no_checkpoint_to_diverge_again(data, recipe, tmp_path):
+    with pytest.raises(Diverged):
+        train(data, recipe.replace(lr=1e9), checkpoint=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def interrupt_in(monkeypatch, owner, name, calls):
+    """Send Ctrl-C to this process within a call of a function, before it does its work."""
+    count, function = [0], getattr(owner, name)
+
+    def interrupting(*arguments, **options):
+        count[0] += 1
+        if count[0] == calls:
+            signal.raise_signal(signal.SIGINT)
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, interrupting)
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(data, recipe, tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        interrupt_in(patch, step_module.Step, "__call__", 9)
+        with pytest.raises(Interrupted, match="stopped at step 9 of 24; the same call, or command, continues from"):
+            train(data, recipe, checkpoint=path, checkpoint_every=1e9)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert_same(train(data, recipe, checkpoint=path), train(data, recipe))
+
+
+@pytest.mark.parametrize("calls", [1, 4, 5])
+def test_ctrl_c_in_an_evaluation_does_not_wait_for_its_end(data, recipe, tmp_path, monkeypatch, calls):
+    """Call 4 is the last test evaluation, call 5 that of the training images."""
+    path = tmp_path / "x"
+    with monkeypatch.context() as patch:
+        interrupt_in(patch, evaluation, "_evaluate", calls)
+        with pytest.raises(Interrupted):
+            train(data, recipe, checkpoint=path, checkpoint_every=1e9)
+    assert_same(train(data, recipe, checkpoint=path), train(data, recipe))
+
+
+def test_ctrl_c_without_a_checkpoint(data, recipe, monkeypatch):
+    interrupt_in(monkeypatch, step_module.Step, "__call__", 9)
+    with pytest.raises(Interrupted, match="checkpoint="):
+        train(data, recipe)
+
+
+def test_training_works_in_a_thread_where_signals_cannot_be_caught(data, recipe):
+    runs = []
+    thread = threading.Thread(target=lambda: runs.append(train(data, recipe.limited(steps=2))))
+    thread.start()
+    thread.join()
+    assert runs[0].steps == 2
+
+
+def test_another_version_of_pytorch_is_a_warning(data, recipe, tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "2.0.0")
+        train(data, recipe, checkpoint=path)
+    with pytest.warns(UserWarning, match=r"began with torch 2.0.0"):
+        train(data, recipe, checkpoint=path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(data, recipe, checkpoint=tmp_path / "y")
+        train(data, recipe, checkpoint=tmp_path / "y")

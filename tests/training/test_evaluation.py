@@ -1,0 +1,67 @@
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cnnlib.data import normalise
+from cnnlib.training import Evaluation, evaluate, evaluation, predict
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40, 1000])
+def test_exact_over_all_images(tiny, data, batch_size):
+    tiny.train()
+    tiny(torch.randn(8, 3, 16, 16))  # running statistics other than 0 and 1
+    tiny.eval()
+    with torch.no_grad():
+        logits = tiny(normalise(data.test_images, data.mean, data.std))
+    result = evaluate(tiny, data, batch_size=batch_size)
+    assert result.loss == pytest.approx(F.cross_entropy(logits.double(), data.test_labels).item(), rel=1e-6)
+    assert result.error == pytest.approx(100 * (logits.argmax(1) != data.test_labels).double().mean().item())
+    assert result.n == 40
+    torch.testing.assert_close(predict(tiny, data.test_images, data, batch_size=batch_size), logits)
+
+
+def test_the_mode_of_every_part_is_restored(tiny, data):
+    tiny.train()
+    tiny.norm.eval()
+    statistics = tiny.norm.running_mean.clone()
+    evaluate(tiny, data)
+    predict(tiny, data.test_images, data)
+    assert (tiny.training, tiny.norm.training, tiny.drop.training) == (True, False, True)
+    assert torch.equal(tiny.norm.running_mean, statistics)
+    assert tiny.head.weight.grad is None
+
+
+def test_no_random_numbers_are_drawn(tiny, data):
+    before = torch.get_rng_state()
+    assert evaluate(tiny, data) == evaluate(tiny, data)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_splits(tiny, data):
+    assert evaluate(tiny, data, "train").n == 96
+    with pytest.raises(ValueError, match="'validation'"):
+        evaluate(tiny, data, "validation")
+
+
+def test_the_training_sample_is_fixed_and_mixed(tiny, data, monkeypatch):
+    assert evaluation.evaluate_training_sample(tiny, data) == evaluate(tiny, data, "train")
+    monkeypatch.setattr(evaluation, "TRAINING_SAMPLE", 40)
+    chosen = []
+    monkeypatch.setattr(evaluation, "_evaluate", lambda module, images, labels, data: chosen.append(labels))
+    torch.manual_seed(1)
+    evaluation.evaluate_training_sample(tiny, data)
+    torch.manual_seed(2)
+    evaluation.evaluate_training_sample(tiny, data)
+    assert torch.equal(*chosen)
+    assert len(chosen[0]) == 40
+    assert len(chosen[0].unique()) == 4, "labels that take turns would be picked one-sidedly by a stride"
+
+
+def test_without_a_mistake_the_error_is_zero(tiny, data):
+    with torch.no_grad():
+        tiny.head.weight.zero_()
+        tiny.head.bias.copy_(torch.tensor([0.0, 50.0, 0.0, 0.0]))
+    ones = dataclasses.replace(data, test_labels=torch.ones_like(data.test_labels))
+    assert evaluate(tiny, ones) == Evaluation(loss=pytest.approx(0), error=0.0, n=40)

@@ -1,0 +1,286 @@
+import copy
+import dataclasses
+import math
+import re
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import cnnlib
+from cnnlib.data import normalise
+from cnnlib.models import create
+from cnnlib.training import Diverged, OutOfMemory, RecipeError, batches, engine, evaluate, fit, hardware
+from cnnlib.training import step as step_module
+
+SMALL = ("alexnet-cifar", {"width": 0.125})
+
+
+def train(model, data, recipe, **options):
+    return fit(model, data, recipe, progress=False, **options)
+
+
+def curve(run):
+    return [(p.step, p.lr, p.train_loss, p.train_error, p.test_loss, p.test_error) for p in run.history]
+
+
+def test_a_tiny_network_learns(tiny, data, recipe):
+    before = evaluate(tiny, data).error
+    run = train(tiny, data, recipe.replace(epochs=10))
+    assert run.test_error < 5 < before
+    assert run.train_error < 5
+    assert run.history[0].train_loss > run.history[-1].train_loss
+
+
+def test_same_seed_same_numbers(data, recipe):
+    first, second = (train(SMALL, data, recipe, seed=3) for _ in range(2))
+    assert curve(first) == curve(second)
+    for a, b in zip(first.module.state_dict().values(), second.module.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert curve(train(SMALL, data, recipe, seed=4)) != curve(first)
+
+
+def test_the_seed_fixes_the_weights_and_what_was_drawn_before_does_not_matter(data, recipe):
+    torch.manual_seed(1)
+    first = train(SMALL, data, recipe.limited(steps=2))
+    torch.manual_seed(2)
+    torch.rand(100)
+    assert curve(train(SMALL, data, recipe.limited(steps=2))) == curve(first)
+
+
+def test_the_callers_settings_are_restored(tiny, data, recipe):
+    torch.manual_seed(11)
+    expected = torch.rand(5)
+    torch.manual_seed(11)
+    deterministic = torch.backends.cudnn.deterministic
+    train(SMALL, data, recipe.limited(steps=2))
+    assert torch.equal(torch.rand(5), expected)
+    assert torch.backends.cudnn.deterministic == deterministic
+    assert torch.get_num_threads() == 1
+
+
+def test_seeds_do_not_share_streams(data, recipe):
+    orders = [batches.Batches(data, recipe.replace(augment=False), seed) for seed in (0, 1)]
+    first, second = orders[0][0][1], orders[1][0][1]
+    assert not torch.equal(first, second)
+    assert not torch.equal(orders[0][0][1], orders[0][6][1]), "the second epoch has another order"
+    assert len({hardware.stream(seed, *key) for seed in range(20) for key in ((0,), (0, 1), (1, 1), (1, 2))}) == 80
+
+
+def test_an_epoch_shows_every_image_once(data, recipe):
+    shown = batches.Batches(data, recipe.replace(augment=False, batch_size=16), seed=0)
+    images = torch.cat([shown[step][0] for step in range(6)])
+    labels = torch.cat([shown[step][1] for step in range(6)])
+    key = lambda images, labels: sorted(zip(images.double().sum((1, 2, 3)).tolist(), labels.tolist(), strict=True))  # noqa: E731
+    assert key(images, labels) == key(data.train_images, data.train_labels)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_incomplete_last_batch_is_left_out(data, recipe):
+    run = train(("alexnet-cifar", {"width": 0.125}), data, recipe.replace(batch_size=40, epochs=2))
+    assert run.steps == 4, "96 images are two batches of 40"
+    assert [point.step for point in run.history] == [2, 4]
+
+
+def test_augmentation_only_if_the_recipe_says_so(data, recipe):
+    plain = batches.Batches(data, recipe.replace(augment=False), seed=0)[0][0]
+    moved = batches.Batches(data, recipe, seed=0)[0][0]
+    assert not torch.equal(plain, moved), "order is the same, pixels are not"
+    originals = {image.numpy().tobytes() for image in data.train_images}
+    assert all(image.contiguous().numpy().tobytes() in originals for image in plain)
+
+
+def test_reflection_padding_is_that_of_pytorch(data, recipe):
+    padded = batches.Batches(data, recipe.replace(padding="reflect"), seed=0).images
+    assert torch.equal(padded, F.pad(data.train_images.float(), (4, 4, 4, 4), mode="reflect").to(torch.uint8))
+
+
+def test_points_of_the_learning_curve(data, recipe):
+    run = train(SMALL, data, recipe.limited(epochs=2.5), log_every=4, evaluate_every=2)
+    assert [p.step for p in run.history] == [4, 6, 8, 12, 15]
+    assert [p.test_error is not None for p in run.history] == [False, False, False, True, True]
+    assert run.history[-1].epoch == 2.5
+    assert [p.lr for p in run.history] == pytest.approx([0.05, 0.05, 0.05, 0.005, 0.005])
+    assert run.test.error == run.history[-1].test_error
+    assert all(a.seconds < b.seconds for a, b in zip(run.history, run.history[1:], strict=False))
+
+
+def test_the_curve_does_not_depend_on_where_it_is_read(data, recipe, monkeypatch):
+    expected = curve(train(SMALL, data, recipe))
+    monkeypatch.setattr(engine, "STEPS_BETWEEN_READS", {"cpu": 5})
+    assert curve(train(SMALL, data, recipe)) == expected
+
+
+def test_the_numbers_are_those_of_the_plain_loop(tiny, data, recipe):
+    recipe = recipe.replace(augment=False, momentum=0.9, nesterov=True)
+    tiny.drop.p = 0.0
+    plain = copy.deepcopy(tiny)
+    run = train(tiny, data, recipe)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    shown, losses = batches.Batches(data, recipe, seed=0), []
+    for number in range(24):
+        images, labels = shown[number]
+        optimizer.param_groups[0]["lr"] = 0.01 if number < 2 else 0.05 if number < 12 else 0.005
+        loss = F.cross_entropy(plain(normalise(images.contiguous(), data.mean, data.std)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert [p.train_loss for p in run.history] == pytest.approx(
+        [sum(losses[i : i + 6]) / 6 for i in range(0, 24, 6)], rel=1e-4
+    )
+    for a, b in zip(plain.parameters(), run.module.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_the_run_says_what_it_was(data, recipe):
+    run = train(("AlexNet_CIFAR", {"width": 0.125, "activation": nn.Tanh}), data, recipe, seed=5, budget="smoke")
+    assert (run.model, run.overrides) == ("alexnet-cifar", {"width": 0.125, "activation": "nn.Tanh"})
+    kinds = [type(part) for part in run.module.modules()]
+    assert nn.Tanh in kinds
+    assert nn.ReLU not in kinds
+    assert run.parameters == sum(p.numel() for p in run.module.parameters())
+    assert [*run.module.modules()][-1].out_features == 4, "as many classes as the data has"
+    assert (run.seed, run.budget, run.data, run.train_images, run.steps) == (5, "smoke", "CIFAR-10", 96, 24)
+    assert (run.threads, run.precision, run.compiled, run.device_type) == (1, "fp32", False, "cpu")
+    assert run.versions["torch"] == torch.__version__
+    assert run.versions["cnnlib"] == cnnlib.__version__
+    assert run.seconds > 0
+    assert run.images_per_second > 0
+    assert (run.train.n, run.test.n) == (96, 40)
+
+
+def test_an_activation_can_be_given_by_name(data, recipe):
+    by_name = train(("alexnet-cifar", {"width": 0.125, "activation": "nn.Tanh"}), data, recipe.limited(steps=2))
+    by_class = train(("alexnet-cifar", {"width": 0.125, "activation": nn.Tanh}), data, recipe.limited(steps=2))
+    assert curve(by_name) == curve(by_class)
+    assert by_name.overrides == by_class.overrides
+
+
+def test_a_module_is_trained_in_place(tiny, data, recipe):
+    before = tiny.conv.weight.clone()
+    run = train(tiny, data, recipe.limited(steps=1))
+    assert run.module is tiny
+    assert run.model == "Tiny"
+    assert not torch.equal(before, tiny.conv.weight)
+
+
+@pytest.mark.parametrize("read_every", [1, 4])
+def test_a_loss_that_is_not_a_number_names_the_step(data, recipe, monkeypatch, read_every):
+    monkeypatch.setattr(engine, "STEPS_BETWEEN_READS", {"cpu": read_every})
+    calls = []
+
+    def poisoned(logits, labels):
+        calls.append(1)
+        return F.cross_entropy(logits, labels) * (math.nan if len(calls) == 7 else 1)
+
+    functional = type("functional", (), {"cross_entropy": staticmethod(poisoned)})
+    monkeypatch.setattr(step_module, "F", functional)
+    with pytest.raises(Diverged, match=r"loss is nan at step 7 of 24 .*replace\(lr=0.005\).*warmup"):
+        train(SMALL, data, recipe)
+
+
+def test_a_real_divergence(tiny, data, recipe):
+    with pytest.raises(Diverged, match=r"at step \d+ of 24"):
+        train(tiny, data, recipe.replace(lr=1e6))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_says_which_batch_size_to_try(data, recipe, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(step_module.Step, "__call__", fail)
+    with pytest.raises(OutOfMemory, match=re.escape("batches of 16: try recipe.replace(batch_size=8, lr=0.025)")):
+        train(SMALL, data, recipe)
+    with pytest.raises(OutOfMemory, match="not even one image"):
+        train(SMALL, data, recipe.replace(batch_size=1))
+
+
+def test_other_errors_pass_unchanged(data, recipe, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(step_module.Step, "__call__", fail)
+    with pytest.raises(RuntimeError, match=r"^something else$"):
+        train(SMALL, data, recipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"log_every": 0}, "log_every"),
+        ({"evaluate_every": 0}, "evaluate_every"),
+        ({"precision": "half"}, "fp32, bf16, fp16"),
+    ],
+)
+def test_bad_arguments(data, recipe, options, message):
+    with pytest.raises(ValueError, match=message):
+        train(SMALL, data, recipe, **options)
+
+
+def test_a_name_that_is_no_recipe(data):
+    with pytest.raises(RecipeError, match="resnet-cifar"):
+        train(SMALL, data, "resnet")
+
+
+def test_lower_precision_trains_to_about_the_same(data, recipe):
+    full, half = (train(SMALL, data, recipe, precision=precision) for precision in ("fp32", "bf16"))
+    assert half.precision == "bf16"
+    assert all(p.dtype == torch.float32 for p in half.module.parameters())
+    assert half.history[0].train_loss == pytest.approx(full.history[0].train_loss, rel=0.02)
+    assert curve(half) != curve(full)
+
+
+def test_a_first_step_left_out_by_loss_scaling_leaves_no_momentum(tiny, data, recipe):
+    step = step_module.Step(tiny, recipe, data, precision="fp16", compiled=False)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=1e38)
+    before = tiny.conv.weight.clone()
+    step(data.train_images[:16], data.train_labels[:16], lr=0.1)
+    assert torch.equal(tiny.conv.weight, before)
+    assert all((state["momentum_buffer"] == 0).all() for state in step.optimizer.state.values())
+
+
+def test_compilation_is_decided_from_counts_and_device(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(hardware, "_can_compile", lambda device: True)
+    image = torch.zeros(1, 3, 32, 32)
+    operations = hardware.operations_per_image(create("resnet20"), image)
+    assert operations == pytest.approx(0.242e9, rel=0.02), "counted elsewhere with another tool"
+    pays = lambda steps: hardware.compiling_pays(cpu, operations=operations * 128 * steps, layers=20)  # noqa: E731
+    assert not pays(1000)
+    assert pays(64_000)
+    monkeypatch.setattr(hardware, "_can_compile", lambda device: False)
+    assert not pays(64_000)
+
+
+def test_what_was_compiled_is_said(data, recipe, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module, **_: compiled.append(module) or module)
+    assert not train(SMALL, data, recipe.limited(steps=1)).compiled
+    assert compiled == []
+    run = train(SMALL, data, recipe.limited(steps=1), compile=True)
+    assert run.compiled
+    assert compiled == [run.module]
+
+
+def test_stand_ins_are_named_loudly(data, recipe):
+    data = dataclasses.replace(data, name="Shapes-10", stands_in_for="CIFAR-10")
+    run = train(SMALL, data, recipe.limited(steps=1))
+    assert run.stands_in_for == "CIFAR-10"
+    assert "on SHAPES-10, IN PLACE OF CIFAR-10" in str(run)
+
+
+def test_no_warnings(tiny, data, recipe):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(tiny, data, recipe)

@@ -1,0 +1,130 @@
+import json
+
+import pytest
+
+from cnnlib.training import RECIPES, Recipe, RecipeError, find_recipe, recipe_for
+
+GOOD = {"name": "x", "batch_size": 8, "lr": 0.1, "epochs": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "steps", "epoch_steps"),
+    [
+        ("resnet-cifar", 50_000, 64_000, 390),
+        ("resnet110-cifar", 50_000, 64_000, 390),
+        ("wrn", 50_000, 200 * 390, 390),
+        ("densenet", 50_000, 300 * 781, 781),
+        ("alexnet", 50_000, 90 * 390, 390),
+    ],
+)
+def test_lengths_of_the_papers_recipes(name, images, steps, epoch_steps):
+    assert RECIPES[name].steps(images) == steps
+    assert RECIPES[name].steps_per_epoch(images) == epoch_steps
+
+
+def test_resnet_schedule_is_that_of_the_paper():
+    recipe = RECIPES["resnet-cifar"]
+    assert (recipe.batch_size, recipe.momentum, recipe.nesterov, recipe.weight_decay) == (128, 0.9, False, 1e-4)
+    at = [recipe.lr_at(step, 64_000) for step in (0, 31_999, 32_000, 47_999, 48_000, 63_999)]
+    assert at == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_resnet110_warms_up_for_400_steps():
+    recipe = RECIPES["resnet110-cifar"]
+    assert [recipe.lr_at(step, 64_000) for step in (0, 399, 400)] == pytest.approx([0.01, 0.01, 0.1])
+
+
+def test_other_papers_schedules():
+    wrn, densenet, alexnet = RECIPES["wrn"], RECIPES["densenet"], RECIPES["alexnet"]
+    assert wrn.lr_at(59 * 390, 200 * 390) == pytest.approx(0.1)
+    assert [wrn.lr_at(epoch * 390, 200 * 390) for epoch in (60, 120, 160)] == pytest.approx([0.02, 0.004, 0.0008])
+    assert wrn.nesterov
+    assert wrn.weight_decay == 5e-4
+    assert wrn.padding == "reflect"
+    assert [densenet.lr_at(epoch, 300) for epoch in (149, 150, 225)] == pytest.approx([0.1, 0.01, 0.001])
+    assert densenet.batch_size == 64
+    assert (alexnet.lr, alexnet.weight_decay, alexnet.epochs) == (0.01, 5e-4, 90)
+    assert alexnet.lr_at(89, 90) == pytest.approx(1e-5)
+
+
+def test_every_recipe_cites_its_source_and_keeps_its_name():
+    for name, recipe in RECIPES.items():
+        assert recipe.name == name
+        assert recipe.source
+
+
+def test_limited_keeps_the_shape_of_the_schedule():
+    full = RECIPES["resnet110-cifar"]
+    short = full.limited(steps=640)
+    assert short.steps(50_000) == 640
+    for step in range(640):
+        assert short.lr_at(step, 640) == full.lr_at(step * 100, 64_000)
+    assert "published: 64,000 steps" in str(short)
+    assert "published: 64,000 steps" in str(short.limited(epochs=0.5))
+    assert short.limited(epochs=0.5).steps(50_000) == 195
+
+
+def test_half_an_epoch_and_less_than_a_step():
+    assert RECIPES["alexnet"].limited(epochs=1.5).steps(1280) == 15
+    assert RECIPES["alexnet"].limited(epochs=0.001).steps(1280) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 12.5}, "batch_size"),
+        ({"lr": 0}, "lr"),
+        ({"epochs": -1}, "epochs"),
+        ({"iterations": 5}, "exactly one"),
+        ({"epochs": None}, "exactly one"),
+        ({"epochs": None, "iterations": 2.5}, "iterations"),
+        ({"momentum": 1}, "momentum"),
+        ({"momentum": 0, "nesterov": True}, "Nesterov"),
+        ({"weight_decay": -1e-4}, "weight_decay"),
+        ({"milestones": (0.7, 0.5)}, "milestones"),
+        ({"milestones": (150,)}, "milestones"),
+        ({"gamma": 0}, "gamma"),
+        ({"warmup": 5, "warmup_lr": 0.1}, "warmup"),
+        ({"warmup": 0.1}, "warmup_lr"),
+        ({"padding": "zeros"}, "padding"),
+    ],
+)
+def test_bad_values_are_one_clear_error(change, word):
+    with pytest.raises(RecipeError, match=word):
+        Recipe(**GOOD | change)
+
+
+def test_a_changed_recipe_never_passes_for_the_original():
+    recipe = RECIPES["resnet-cifar"]
+    assert recipe.replace(lr=0.05).name == "resnet-cifar, lr=0.05"
+    assert recipe.replace(lr=0.1) == recipe
+    with pytest.raises(RecipeError, match="learning_rate"):
+        recipe.replace(learning_rate=0.05)
+    with pytest.raises(RecipeError, match="exactly one"):
+        recipe.limited()
+
+
+def test_a_batch_larger_than_the_training_set():
+    with pytest.raises(RecipeError, match=r"replace\(batch_size=100\)"):
+        RECIPES["resnet-cifar"].steps(100)
+
+
+def test_recipes_by_name_and_by_model():
+    assert find_recipe("wrn") is RECIPES["wrn"]
+    with pytest.raises(RecipeError, match="resnet-cifar"):
+        find_recipe("resnet")
+    names = {model: recipe_for(model).name for model in ("resnet20", "plain56", "resnet110", "wrn-28-10", "lenet5")}
+    assert names == {
+        "resnet20": "resnet-cifar",
+        "plain56": "resnet-cifar",
+        "resnet110": "resnet110-cifar",
+        "wrn-28-10": "wrn",
+        "lenet5": "alexnet",
+    }
+    assert recipe_for("densenet-bc-100-12").name == "densenet"
+
+
+def test_json_and_back():
+    for recipe in RECIPES.values():
+        assert Recipe(**json.loads(json.dumps(recipe.as_dict()))) == recipe

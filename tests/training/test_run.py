@@ -1,0 +1,78 @@
+import dataclasses
+import json
+
+import pytest
+
+from cnnlib.training import Run, RunError, Table, fit
+from cnnlib.training.table import in_words, percent
+
+SMALL = ("alexnet-cifar", {"width": 0.125})
+
+
+@pytest.fixture
+def run(data, recipe):
+    return fit(SMALL, data, recipe.limited(epochs=1.5), seed=1, progress=False, budget="smoke", log_every=4)
+
+
+def test_json_is_lossless(run, tmp_path):
+    path = run.save(tmp_path / "new" / "run.json")
+    again = Run.load(path)
+    assert again == run
+    assert again.module is None
+    assert dataclasses.asdict(dataclasses.replace(run, module=None)) == dataclasses.asdict(again)
+    json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"model": "x"}', "\udcff".encode("utf-8", "surrogateescape"), "null"]
+)
+def test_a_file_that_holds_no_run(tmp_path, content):
+    path = tmp_path / "run.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RunError, match=r"run.json holds no run"):
+        Run.load(path)
+
+
+def test_unknown_and_missing_values(run, tmp_path):
+    values = run.as_dict()
+    with pytest.raises(RunError, match="surprise"):
+        Run.from_dict(values | {"surprise": 1})
+    del values["seed"]
+    with pytest.raises(RunError, match="seed"):
+        Run.from_dict(values)
+
+
+def test_the_result_as_text_and_html(run):
+    text, html = str(run), run._repr_html_()
+    for shown in (f"{run.test_error:.2f} %", f"{run.train_error:.2f} %", "seed 1", f"{run.parameters:,}", "1 thread"):
+        assert shown in text
+        assert shown in html
+    assert "alexnet-cifar (width=0.125) on CIFAR-10" in text
+    assert "(published: 4 epochs)" in text
+    assert '<table class="cnn-table">' in html
+
+
+def test_a_part_of_a_large_training_set_is_said(run):
+    part = dataclasses.replace(run, train_images=50_000, train=dataclasses.replace(run.train, n=10_000))
+    assert "50,000 images, measured on 10,000 of them" in str(part)
+
+
+def test_tables_escape_and_align():
+    table = Table("a <b>", ("", "size, kB"), (("x & y", "5"), ("z", "–"), ("longer", "120")), ("note",))
+    assert "<caption>a &lt;b&gt;</caption>" in table._repr_html_()
+    assert '<th scope="row">x &amp; y</th><td class="number">5</td>' in table._repr_html_()
+    lines = str(table).splitlines()
+    assert lines[0] == "a <b>"
+    assert lines[3:] == ["x & y          5", "z              –", "longer       120", "note"]
+
+
+def test_durations_and_errors_in_words():
+    assert [in_words(s) for s in (0.04, 59.94, 59.96, 61, 3599.7, 12000)] == [
+        "0.0 s",
+        "59.9 s",
+        "1 min 0 s",
+        "1 min 1 s",
+        "1 h 0 min",
+        "3 h 20 min",
+    ]
+    assert (percent(12.345), percent(None)) == ("12.35 %", "–")

@@ -1,0 +1,134 @@
+import argparse
+import dataclasses
+import json
+import signal
+import warnings
+
+import pytest
+import torch
+
+import cnnlib.data
+from cnnlib.errors import CnnlibError
+from cnnlib.models import create
+from cnnlib.training import Run, cli
+from cnnlib.training import step as step_module
+
+
+@pytest.fixture
+def cnn(data, monkeypatch, tmp_path, capsys):
+    """Run a command in an empty folder on the tiny data; return its exit status and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cnnlib.data, "load", lambda name, progress: data)
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers())
+
+    def run(*arguments):
+        options = parser.parse_args(arguments)
+        status = options.run(options)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+SMALL = ("train", "alexnet-cifar", "--set", "width=0.125", "--batch-size", "16", "--steps", "7")
+
+
+def test_train_prints_the_result_and_saves_record_and_weights(cnn, tmp_path):
+    status, out, err = cnn(*SMALL, "--seed", "3", "--set", "activation=nn.Tanh", "--lr", "0.02")
+    assert status == 0
+    (record,) = (tmp_path / "runs").glob("*.json")
+    (weights,) = (tmp_path / "runs").glob("*.pt")
+    assert sorted(path.suffix for path in (tmp_path / "runs").iterdir()) == [".json", ".pt"], "no checkpoint is left"
+    run = Run.load(record)
+    assert f"runs/{record.name}" in out
+    assert f"runs/{weights.name}" in out
+    assert f"{run.test_error:.2f} %" in out
+    assert (run.seed, run.steps, run.recipe.batch_size, run.recipe.lr) == (3, 7, 16, 0.02)
+    assert run.recipe.name == "alexnet, batch_size=16, lr=0.02"
+    assert run.overrides == {"width": 0.125, "activation": "nn.Tanh"}
+    assert "CIFAR-10: 96 training and 40 test images" in err
+    network = create("alexnet-cifar", num_classes=4, width=0.125, activation=torch.nn.Tanh)
+    network.load_state_dict(torch.load(weights, weights_only=True))
+
+
+def test_the_same_command_again_continues(cnn, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        count, step = [0], step_module.Step.__call__
+
+        def interrupted(self, *arguments):
+            count[0] += 1
+            if count[0] == 4:
+                signal.raise_signal(signal.SIGINT)
+            return step(self, *arguments)
+
+        patch.setattr(step_module.Step, "__call__", interrupted)
+        status, _, err = cnn(*SMALL)
+    assert status == 130
+    assert "stopped at step 4 of 7; the same call, or command, continues" in err
+    steps = []
+    monkeypatch.setattr(step_module.Step, "__call__", lambda self, *a: steps.append(1) or step(self, *a))
+    assert cnn(*SMALL)[0] == 0
+    assert len(steps) == 3
+    (record,) = (tmp_path / "runs").glob("*.json")
+    resumed = Run.load(record)
+    assert cnn(*SMALL, "--no-checkpoint", "--out", "elsewhere")[0] == 0
+    (other,) = (tmp_path / "elsewhere").glob("*.json")
+    assert Run.load(other).test == resumed.test
+
+
+def test_other_settings_have_other_files(cnn, tmp_path):
+    for change in ([], ["--lr", "0.1"], ["--seed", "1"], ["--set", "dropout=0.0"]):
+        cnn(*SMALL, *change)
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 4
+
+
+def test_a_checkpoint_of_ones_own(cnn, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr("cnnlib.training.checkpoint.write", lambda path, *_: written.append(path) or path.touch())
+    cnn(*SMALL, "--checkpoint", "mine")
+    assert [str(path) for path in written] == ["mine"]
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
+    def load(name, progress):
+        warnings.warn("SHAPES-10 STANDS IN FOR CIFAR-10, WHICH CANNOT BE HAD", cnnlib.data.StandInWarning, 2)
+        return dataclasses.replace(data, name="Shapes-10", stands_in_for="CIFAR-10")
+
+    monkeypatch.setattr(cnnlib.data, "load", load)
+    _, out, err = cnn(*SMALL)
+    assert "*** SHAPES-10 STANDS IN FOR CIFAR-10" in err
+    assert "SHAPES-10, GENERATED, IN PLACE OF CIFAR-10" in err
+    assert "on SHAPES-10, IN PLACE OF CIFAR-10" in out
+    assert "alexnet-cifar-shapes10-" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "alexnett"], "alexnet"),
+        (["train", "resnet20", "--recipe", "resnet"], "resnet-cifar"),
+        (["train", "resnet20", "--set", "width"], "OPTION=VALUE"),
+        (["train", "resnet20", "--threads", "0"], "at least 1"),
+        (["train", "resnet20", "--batch-size", "97"], "97"),
+        (["train", "resnet20", "--steps", "0"], "positive"),
+    ],
+)
+def test_mistakes_are_one_clear_error(cnn, arguments, message):
+    with pytest.raises(CnnlibError, match=message):
+        cnn(*arguments)
+
+
+def test_threads(cnn, tmp_path):
+    cnn(*SMALL, "--threads", "2")
+    (record,) = (tmp_path / "runs").glob("*.json")
+    assert json.loads(record.read_text())["threads"] == 2
+
+
+def test_bench_prints_a_ratio(cnn):
+    status, out, _ = cnn(
+        "bench", "alexnet-cifar", "--batch-size", "8", "--rounds", "1", "--steps", "2", "--workers", "0"
+    )
+    assert status == 0
+    assert "times as fast" in out

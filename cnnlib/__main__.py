@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import cnnlib
 from cnnlib.errors import CnnlibError
 
-COMMAND_MODULES = ("cnnlib.models.cli", "cnnlib.measure.cli", "cnnlib.training.cli", "cnnlib.data.cli")
+COMMAND_MODULES = tuple(f"cnnlib.{area}.cli" for area in ("models", "measure", "training", "studies", "data"))
 EXAMPLES = """examples:
   python -m cnnlib models 'alexnet*'                 the names that create() knows, with their counts
   python -m cnnlib summary alexnet                   shapes, parameters, multiply-adds layer by layer

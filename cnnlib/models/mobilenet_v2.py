@@ -4,8 +4,8 @@ Implements Table 2, with blocks after Figure 3(b): a 1x1 convolution widens, a d
 narrows and has no activation. Where the shape is kept, a shortcut joins the narrow ends. Choices and deviations:
 
 - Widths are rounded to multiples of 8, never more than 10% down, and the last 1280 maps grow with the width multiplier
-  but do not shrink: the authors' code. With it 1.4 has 6.1 million parameters; the paper's Table 4 says 6.9, the
-  authors' page 6.06. We found no reading of the paper that gives 6.9.
+  but do not shrink: the authors' code. So width 1.4 has 6.11 million parameters. The authors' page says 6.06; the paper
+  says 6.9, which no reading of it that we tried gives.
 - A block of expansion 1 has no widening convolution, and dropout of 0.2 precedes the classifier: both as in the code.
 - Padding is 1 on every side; TensorFlow's puts strided convolutions of even maps one pixel further (see MobileNet V1).
 - The forms for 32x32 images (``mobilenet-v2-cifar``) have stride 1 in the first convolution and in the second stage.

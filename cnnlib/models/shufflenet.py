@@ -40,7 +40,8 @@ DEPTHS = (4, 8, 4)
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """Deal the maps of ``x`` (N, C, H, W) like cards: first the first of each group, then the second of each, ...
 
-    Write the C maps row by row into a table of ``groups`` rows and read it column by column (Figure 1(c)).
+    Write the C maps row by row into a table of ``groups`` rows and read it column by column (Figure 1(c)). ``groups``
+    must divide C.
     """
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 

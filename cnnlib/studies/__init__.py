@@ -1,5 +1,7 @@
 """Experiments with records: what is compared, what was measured, and what that shows."""
 
+from cnnlib.studies import alexnet_tricks
+from cnnlib.studies.alexnet_tricks import steps_to
 from cnnlib.studies.comparison import compare, with_recorded
 from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.errors import RecordError, StudyError

@@ -37,7 +37,7 @@ class Recipe:
         padding: ``"mean"`` pads with the mean colour (zero after normalisation), ``"reflect"`` by reflection.
         source: where the recipe was published.
         deviations: what differs from the published one.
-        published_length: set by :meth:`limited`: the length before.
+        full_length: set by :meth:`limited`: the length before.
 
     Raises:
         RecipeError: if a value makes no sense.
@@ -59,7 +59,7 @@ class Recipe:
     padding: str = "mean"
     source: str = ""
     deviations: str = ""
-    published_length: str = ""
+    full_length: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milestones", tuple(self.milestones))
@@ -113,7 +113,7 @@ class Recipe:
         """
         length = f"{self.iterations:,} steps" if self.iterations else f"{self.epochs:g} epochs"
         return dataclasses.replace(
-            self, iterations=steps, epochs=epochs, published_length=self.published_length or length
+            self, iterations=steps, epochs=epochs, full_length=self.full_length or length
         )
 
     def steps_per_epoch(self, images: int) -> int:
@@ -149,8 +149,8 @@ class Recipe:
             length = "1 step" if self.iterations == 1 else f"{self.iterations:,} steps"
         else:
             length = f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
-        if self.published_length:
-            length += f" (published: {self.published_length})"
+        if self.full_length:
+            length += f" (full length: {self.full_length})"
         return f"{self.name}, {length}, batch {self.batch_size}"
 
 

@@ -1,6 +1,7 @@
 import hashlib
 import time
 
+import pooch
 import pytest
 
 from cnnlib.data.download import Limits, download
@@ -94,9 +95,12 @@ def test_progress_shows_host_size_rate_and_time_left(host, md5, cache, tmp_path,
     assert "<00:0" in shown
 
 
-def test_no_progress_is_silence(host, md5, cache, tmp_path, capfd):
+def test_no_progress_is_silence(host, md5, cache, tmp_path, capfd, caplog):
+    level = pooch.get_logger().level
     attempt([host.url("missing"), host.url("good")], md5, tmp_path)
     assert capfd.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.name == pooch.get_logger().name]
+    assert pooch.get_logger().level == level
 
 
 def test_the_stated_time_is_what_the_limits_add_up_to():

@@ -1,6 +1,8 @@
 import pytest
 from matplotlib.figure import Figure
 
+import cnnlib  # noqa: F401 - before a test imports torchvision, which may need it beside this build of PyTorch
+
 
 def page(body: str, theme: str = "light") -> str:
     """A page as the book makes it, with nothing but ``body`` in it."""

@@ -77,6 +77,7 @@ def test_remainder_is_said_and_drawn():
     shown = conv_arithmetic(size=12, kernel=7, stride=4)
     assert "the last row and column are never seen (hatched)" in repr(shown)
     assert 'class="never" d="M0 11h12v1h-12zM11 0h1v12h-1z"' in shown.html
+    assert "Only padding" not in repr(shown)
     assert "Only padding is lost" in repr(conv_arithmetic(size=12, kernel=7, stride=4, padding=2))
     assert "the last 3 rows" in repr(conv_arithmetic(size=11, kernel=4, stride=4))
 

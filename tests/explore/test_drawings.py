@@ -99,20 +99,31 @@ def test_boxes_are_the_feature_maps_in_order():
     assert repr(shown) == "The feature maps of Sequential: input 3×16×16, 0 8×6×6, 2 8×3×3, 4 10."
 
 
+def extents(html: str, face: str) -> list[tuple[float, float]]:
+    """Width and height on the page of this face of each map."""
+    found = []
+    for group in svg_of(html).iter("g"):
+        if group.get("class") in ("image", "maps"):
+            (path,) = [p for p in group.iter("path") if p.get("class") == face]
+            numbers = [float(n) for n in re.findall(r"-?[\d.]+", path.get("d"))]
+            found.append((max(numbers[::2]) - min(numbers[::2]), max(numbers[1::2]) - min(numbers[1::2])))
+    return found
+
+
 def test_boxes_are_to_scale():
-    svg = svg_of(volumes(CHAIN, SIZE, id="x").html)
-
-    def extent(group: ElementTree.Element, face: str) -> tuple[float, float]:
-        (path,) = [p for p in group.iter("path") if p.get("class") == face]
-        numbers = [float(n) for n in re.findall(r"-?[\d.]+", path.get("d"))]
-        return max(numbers[::2]) - min(numbers[::2]), max(numbers[1::2]) - min(numbers[1::2])
-
-    groups = [g for g in svg.iter("g") if g.get("class") in ("image", "maps")]
-    thickness, height = zip(*(extent(group, "front") for group in groups), strict=True)
+    thickness, height = zip(*extents(volumes(CHAIN, SIZE, id="x").html, "front"), strict=True)
     assert height[1] / height[0] == pytest.approx(6 / 16, rel=0.01)
     assert height[2] / height[0] == pytest.approx(3 / 16, rel=0.02)
     assert thickness[0] / thickness[1] == pytest.approx(3 / 8, rel=0.02)
     assert thickness[2] == pytest.approx(thickness[1], abs=0.11)
+
+
+def test_height_and_width_of_maps_are_told_apart():
+    net = nn.Conv2d(3, 3, 1)
+    (square, _), (wide, _) = (extents(volumes(net, size, id="x").html, "front") for size in ((3, 16, 16), (3, 8, 16)))
+    assert wide[1] == pytest.approx(square[1] / 2, abs=0.2)
+    (square, _), (wide, _) = (extents(volumes(net, size, id="x").html, "top") for size in ((3, 16, 16), (3, 8, 16)))
+    assert wide == pytest.approx(square, abs=0.2)
 
 
 def test_windows_are_drawn_for_a_module_and_not_for_a_table():

@@ -154,6 +154,15 @@ def test_two_copies_of_one_explorer_work_apart(open_page):
     assert "output is 3 × 3" in tab.locator("figure").nth(1).locator("figcaption").text_content()
 
 
+def test_script_starts_an_explorer_once(explorer):
+    explorer.evaluate("""() => {
+      const root = document.querySelector("figure.cnn-conv");
+      root.querySelector("svg.in g").innerHTML = "";
+      new Function(root.querySelector("script:not([type])").textContent)();
+    }""")
+    assert explorer.locator("svg.in g").inner_html() == ""
+
+
 def test_frames_follow_their_sliders(open_page, static, line_figure):
     shown = frames(
         lambda k, shift: line_figure(k + shift),

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from torch import nn
 
@@ -24,7 +25,7 @@ def no_figure_is_left_open():
 
 def drawn(figure) -> None:
     """Draw it: errors of the layout come only now."""
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,13 @@ def test_curves_differ_without_colour_and_labels_keep_apart():
         boxes.append(Text.get_window_extent(text))  # that of the annotation has its line, too
     boxes.sort(key=lambda box: box.y0)
     assert all(one.y1 <= other.y0 + 1 for one, other in pairwise(boxes))
+
+
+def test_curves_end_where_all_seeds_have_a_point():
+    longer = run(2)
+    longer.history.append(SimpleNamespace(**vars(longer.history[-1]) | {"step": 999, "epoch": 99.0}))
+    figure = learning_curves([longer, run(0)])
+    assert figure.axes[0].lines[0].get_xdata()[-1] == 8
 
 
 def test_curves_of_a_stand_in_say_so():

@@ -189,6 +189,20 @@ def test_repeats_with_another_input_are_not_repeats():
     ]
 
 
+def test_repeats_that_something_else_reads_are_not_repeats():
+    class Ladder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.steps = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(3))
+
+        def forward(self, x):
+            a = self.steps[0](x)
+            b = self.steps[1](a)
+            return a + self.steps[2](b)
+
+    assert [card.repeat for card in network_graph(Ladder(), (3, 8, 8))] == [1, 1, 2, 1, 1]
+
+
 def test_closed_classes_are_one_card():
     cards = network_graph(Net(), (3, 32, 32), closed=(Residual,))
     assert [card.title for card in cards if card.kind == "block"] == ["Residual, 8", "Residual, 16, /2"]
@@ -233,6 +247,24 @@ def test_identity_and_projection_are_the_shortcuts():
     join = next(index for index, card in enumerate(cards) if card.kind == "add")
     weak = {edge for edge, weak in zip(edges, weak_edges(cards, edges), strict=True) if weak}
     assert weak == {(0, shortcut), (shortcut, join)}
+
+
+def test_what_a_dense_layer_passes_on_is_a_shortcut():
+    class Dense(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            return torch.cat([x, self.conv(x)], 1)
+
+    cards = network_graph(Dense(), (3, 8, 8))
+    assert dict(zip(edges_of(cards), weak_edges(cards, edges_of(cards)), strict=True)) == {
+        (0, 1): False,
+        (0, 2): True,
+        (1, 2): False,
+        (2, 3): False,
+    }
 
 
 def test_parallel_branches_are_no_shortcuts():

@@ -297,6 +297,19 @@ def test_statistics_over_the_image_see_it_all():
     assert (final.whole, final.stride) == (True, 1)
 
 
+@pytest.mark.parametrize("dim", [2, -1])
+def test_a_softmax_over_positions_sees_it_all(dim):
+    final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Softmax(dim)), (2, 16, 16)).final
+    assert (final.whole, final.stride, final.output) == (True, 1, (14, 14))
+
+
+def test_a_function_that_returns_its_input_adds_no_row():
+    """As torchvision's stochastic depth does in evaluation mode; the module's name is still known."""
+    field = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), torchvision.ops.StochasticDepth(0.5, "row")), (2, 9, 9))
+    assert [row.name for row in field.rows] == ["input", "0"]
+    assert field["1"] is field["0"]
+
+
 def test_channels_may_be_split_shuffled_and_normalised():
     class Shuffle(nn.Module):
         def __init__(self):

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import cnnlib  # noqa: F401  first of all: it makes torchvision, an oracle, importable beside any build of PyTorch
+
 
 def _floats(net: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in net.state_dict().items() if tensor.is_floating_point()}

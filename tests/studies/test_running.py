@@ -58,7 +58,7 @@ def test_every_arm_and_seed_is_trained_as_the_study_says(study, data):
     for record in records:
         assert (record.run.budget, record.run.steps, record.run.train_images, record.run.test.n) == ("smoke", 4, 40, 40)
         assert record.run.overrides == study.arms[record.arm].overrides
-        assert record.run.recipe.published_length == "20 epochs"
+        assert record.run.recipe.full_length == "20 epochs"
         assert [point.step for point in record.run.history] == [2, 4]
         assert record.run.module is not None
     assert [r.run.test_error for r in go(study, data, arms=["narrow"], seeds=[1])] == [records[3].run.test_error]

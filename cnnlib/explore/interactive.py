@@ -39,8 +39,8 @@ def frames(
     now and returned as one self-contained figure.
 
     Args:
-        f: called with one value for each parameter, in the book's style; returns a matplotlib figure, or HTML as a string or an object
-            with ``_repr_html_``.
+        f: called with one value for each parameter, in the book's style; returns a matplotlib figure, or HTML as a
+            string or an object with ``_repr_html_``.
         alt: what a frame shows, for readers who do not see it: ``"the error at k = {k}"`` or a function of the
             parameters.
         caption: the caption under the figure, likewise. What changes in it is read out when a slider moves.

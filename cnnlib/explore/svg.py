@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from typing import TYPE_CHECKING
@@ -86,8 +87,8 @@ class Sheet:
             value = attributes.pop(name)
             if name == "id":
                 value = prefix + value
-            elif name == f"{_XLINK}href" and not value.startswith("data:"):
-                value = value.replace("#", f"#{prefix}")
+            elif name == f"{_XLINK}href":
+                value = _small(value) if value.startswith("data:") else value.replace("#", f"#{prefix}")
             elif name in ("d", "points", "x", "y", "width", "height", "transform"):
                 value = _rounded(value)
             value = value.replace("url(#", f"url(#{prefix}")
@@ -100,6 +101,25 @@ class Sheet:
     def _class(self, declarations: str) -> str:
         tidy = re.sub(r"\s*([:;])\s*", r"\1", declarations.strip().rstrip(";"))
         return self._classes.setdefault(_themed(tidy), f"c{len(self._classes)}")
+
+
+def _small(picture: str) -> str:
+    """Write an embedded PNG again in as few channels as hold its pixels: matplotlib always embeds four."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2])))
+    if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+        image = image.convert("RGB")
+    if image.mode == "RGB":
+        channels = [channel.tobytes() for channel in image.split()]
+        if channels[0] == channels[1] == channels[2]:
+            image = image.convert("L")
+        elif (colours := image.getcolors(256)) is not None:
+            indexed = image.quantize(len(colours), dither=Image.Dither.NONE)
+            image = indexed if indexed.convert("RGB").tobytes() == image.tobytes() else image
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _rounded(numbers: str) -> str:

@@ -7,4 +7,5 @@ from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.record import Record, load_records
 from cnnlib.studies.running import load_ensemble, publish, run, run_ensemble
+from cnnlib.studies.statistics import Summary, differ, summarise
 from cnnlib.studies.study import STUDIES, Arm, Scale, Study, find_study, register

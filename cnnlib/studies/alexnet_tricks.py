@@ -19,8 +19,8 @@ _FIGURE_1 = Recipe(
     augment=False,
     source="Krizhevsky et al. 2012, Figure 1",
     deviations=(
-        "the paper gives neither its learning rates nor its length; here both activations have the same rate, near the "
-        "best of either among 0.005, 0.01, 0.02 and 0.05. No regularisation of any kind, as there"
+        "the paper chooses a learning rate for each network and prints neither; here both have the same, which of 0.01 and "
+        "0.02 is the better or as good for either. No regularisation of any kind, as in the paper"
     ),
 )
 

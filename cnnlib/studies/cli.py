@@ -47,7 +47,7 @@ def run_study(options: argparse.Namespace) -> int:
 
     if options.name is None:
         for study in STUDIES.values():
-            print(f"{study.name:20} {study.question}")
+            print(f"{study.name:26} {study.question}")
         return 0
     study, budget = find_study(options.name), settings.budget(options.budget)
     study.scale(budget)

@@ -109,16 +109,17 @@ def _each(values: Sequence[str]) -> str:
 
 def _verdicts(measure: str, summaries: dict[str, Summary]) -> list[str]:
     """Return what the intervals say about each pair of arms."""
-    shown, open_ = [], []
+    verdicts, alike = [], []
     for a, b in combinations(summaries, 2):
         if differ(summaries[a], summaries[b]):
             lower, higher = sorted((a, b), key=lambda label: summaries[label].mean)
             gap = summaries[higher].mean - summaries[lower].mean
-            shown.append(f"{measure}: {lower} is {gap:.2f} points lower than {higher}.")
+            verdicts.append(f"{measure}: {lower} is {gap:.2f} points lower than {higher}.")
         else:
-            open_.append(f"{a} and {b}")
-    if open_:
+            alike.append(f"{a} and {b}")
+    if alike:
+        which = "; ".join(alike) if verdicts or len(alike) == 1 else f"any two of {', '.join(summaries)}"
         single = any(summary.interval is None for summary in summaries.values())
         why = " (a single run has no error bar)" if single else ""
-        shown.append(f"{measure}: no difference shown between {'; '.join(open_)}{why}.")
-    return shown
+        verdicts.append(f"{measure}: no difference shown between {which}{why}.")
+    return verdicts

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cnnlib.training.errors import CheckpointError, CheckpointMismatch
+from cnnlib.training.recipe import WORDS
 
 FORMAT = 1
 
@@ -65,7 +66,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 
 def require_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Compare two identities.
+    """Compare two identities, but for what is only said about the recipe.
 
     Raises:
         CheckpointMismatch: naming every value that differs.
@@ -73,7 +74,7 @@ def require_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> N
     saved, wanted = _flat(saved), _flat(wanted)
     differences = [
         f"{key} is {saved.get(key)!r} there and {wanted.get(key)!r} here"
-        for key in sorted(saved.keys() | wanted.keys())
+        for key in sorted((saved.keys() | wanted.keys()) - {f"recipe.{word}" for word in WORDS})
         if saved.get(key) != wanted.get(key)
     ]
     if differences:

@@ -134,7 +134,10 @@ def load_data(name: str, *, progress: bool) -> ImageSet:
         warnings.simplefilter("always", StandInWarning)
         data = load(name, progress=progress)
     for warning in caught:
-        print(f"*** {warning.message} ***", file=sys.stderr)
+        if issubclass(warning.category, StandInWarning):
+            print(f"*** {warning.message} ***", file=sys.stderr)
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
     print(data, file=sys.stderr)
     return data
 

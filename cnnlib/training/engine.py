@@ -6,17 +6,13 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 import platform
 import re
-import signal
-import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -26,12 +22,13 @@ from tqdm import tqdm
 import cnnlib
 from cnnlib import settings
 from cnnlib.data import ImageSet
-from cnnlib.models import card, create
 from cnnlib.training import checkpoint as checkpoints
 from cnnlib.training import hardware
 from cnnlib.training.batches import Batches
 from cnnlib.training.errors import Diverged, Interrupted, OutOfMemory
 from cnnlib.training.evaluation import Evaluation, evaluate, evaluate_training_sample
+from cnnlib.training.interrupts import Interrupts
+from cnnlib.training.network import Model, build
 from cnnlib.training.progress import Progress
 from cnnlib.training.recipe import Recipe, find_recipe
 from cnnlib.training.run import Point, Run, conditions, title
@@ -43,8 +40,6 @@ EXPLODED = 1e4
 """A cross-entropy above this never comes back."""
 DROPOUT = 0
 """Stream of random numbers, see :func:`cnnlib.training.hardware.stream`; the others are in batches.py."""
-
-Model = str | tuple[str, Mapping[str, Any]] | nn.Module
 
 
 def fit(
@@ -91,7 +86,7 @@ def fit(
         progress: False shows none.
 
     Returns:
-        The run, with the trained network as ``run.module``.
+        The run, with the trained network, in evaluation mode, as ``run.module``.
 
     Raises:
         ValueError: if an argument makes no sense.
@@ -162,7 +157,7 @@ class _Training:
         self.path, self.checkpoint_every = path, checkpoint_every
         self.batches = Batches(data, recipe, seed)
         self.steps = recipe.steps(len(data.train_labels))
-        self.model, self.overrides, self.module = _build(model, data, seed, device)
+        self.model, self.overrides, self.module = build(model, data, seed, device)
         self.parameters = sum(parameter.numel() for parameter in self.module.parameters())
         self.compiled = self._compiling_pays() if compiled is None else compiled
         self.step = Step(self.module, recipe, data, precision, self.compiled)
@@ -177,7 +172,7 @@ class _Training:
         self.timed_images = 0
         self.is_warm = False
         self.saved_at = 0.0
-        self.interrupts = _Interrupts()
+        self.interrupts = Interrupts()
 
     def _compiling_pays(self) -> bool:
         image = torch.zeros(1, *self.data.train_images.shape[1:], device=self.device)
@@ -343,7 +338,8 @@ class _Training:
 
     def _statement(self) -> str:
         subject = title(self.model, self.overrides, self.data.name, self.data.stands_in_for)
-        return f"{subject}, {self._hardware()}, recipe {self.recipe}, seed {self.seed}"
+        continued = f", continuing at step {self.done:,}" if self.done else ""
+        return f"{subject}, {self._hardware()}, recipe {self.recipe}, seed {self.seed}{continued}"
 
     def _hardware(self) -> str:
         return conditions(
@@ -379,7 +375,8 @@ class _Training:
         return Interrupted(f"{where}; the same call, or command, continues from {self.path}")
 
     def result(self, budget: str | None) -> Run:
-        """Return the finished run."""
+        """Return the finished run, its network in evaluation mode."""
+        self.module.eval()
         last = self.history[-1]
         return Run(
             model=self.model,
@@ -444,76 +441,6 @@ class _Clock:
     @property
     def seconds(self) -> float:
         return self.seconds_before + (time.perf_counter() - self._since if self._since is not None else 0.0)
-
-
-class _Interrupts:
-    """Holds back Ctrl-C until :meth:`check`, so that the state is whole when the training stops.
-
-    A second Ctrl-C is let through at once.
-    """
-
-    def __init__(self) -> None:
-        self.forced = False
-        self._pending = False
-        self._holding = True
-
-    def __enter__(self) -> None:
-        self._in_main_thread = threading.current_thread() is threading.main_thread()
-        if self._in_main_thread:
-            self._before = signal.signal(signal.SIGINT, self._handle)
-
-    def __exit__(self, *_: object) -> None:
-        if self._in_main_thread:
-            signal.signal(signal.SIGINT, self._before or signal.SIG_DFL)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._holding and not self._pending:
-            self._pending = True
-            return
-        self.forced = self._holding
-        raise KeyboardInterrupt
-
-    def check(self) -> None:
-        if self._pending:
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def let_through(self) -> Iterator[None]:
-        self.check()
-        self._holding = False
-        try:
-            yield
-        finally:
-            self._holding = True
-
-
-def _build(model: Model, data: ImageSet, seed: int, device: torch.device) -> tuple[str, dict[str, Any], nn.Module]:
-    """Return name, overrides in the form of JSON, and the module on its device."""
-    if isinstance(model, nn.Module):
-        name, overrides, module = type(model).__name__, {}, model
-    else:
-        name, overrides = (model, {}) if isinstance(model, str) else model
-        name = card(name).name
-        values = {key: _torch_class(value) for key, value in overrides.items()}
-        torch.manual_seed(seed)
-        module = create(name, **{"num_classes": len(data.classes)} | values)
-    return (
-        name,
-        json.loads(json.dumps(dict(overrides), default=_class_name)),
-        module.to(device, memory_format=torch.channels_last),
-    )
-
-
-def _torch_class(value: Any) -> Any:
-    """Return the class for ``"nn.Tanh"``, and anything else as it is."""
-    prefix, _, name = value.partition(".") if isinstance(value, str) else ("", "", "")
-    return getattr(nn, name, value) if prefix == "nn" else value
-
-
-def _class_name(value: Any) -> str:
-    """Return ``"nn.Tanh"`` for the class; the inverse of :func:`_torch_class`."""
-    name = getattr(value, "__name__", None)
-    return f"nn.{name}" if name and getattr(nn, name, None) is value else repr(value)
 
 
 def _fingerprint(data: ImageSet) -> dict[str, Any]:

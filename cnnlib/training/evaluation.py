@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from cnnlib.data import ImageSet
 from cnnlib.data.augment import normalise
+from cnnlib.training.hardware import exact_convolutions
 
 BATCH_SIZE = {"cpu": 250, "cuda": 2000}
 """Images at a time. On a CPU larger batches leave the caches and are slower."""
@@ -34,7 +35,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     before = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), exact_convolutions():
             yield
     finally:
         for part, training in before:

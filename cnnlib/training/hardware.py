@@ -92,6 +92,11 @@ def stream(seed: int, *key: int) -> int:
     return int(np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def exact_convolutions() -> contextlib.AbstractContextManager[None]:
+    """Within this context cuDNN chooses the same algorithm every time, and fp32 means fp32, not TF32."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 @contextlib.contextmanager
 def reproducible(device: torch.device, threads: int) -> Iterator[None]:
     """Within this context equal seeds give equal numbers; afterwards the caller's settings are as before.
@@ -103,7 +108,7 @@ def reproducible(device: torch.device, threads: int) -> Iterator[None]:
     try:
         with (
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+            exact_convolutions(),
         ):
             yield
     finally:

@@ -6,6 +6,7 @@ megabytes of state into the stored notebook, and lines written to a stream would
 
 from __future__ import annotations
 
+import shutil
 import sys
 from html import escape
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 MIN_INTERVAL = 0.5  # seconds between changes of what is shown
-BAR = "{desc}{percentage:3.0f}% |{bar:20}| step {n_fmt}/{total_fmt}{postfix}, {remaining} left"
+BAR = "{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 
 
 def in_notebook() -> bool:
@@ -57,7 +58,7 @@ class Progress:
             leave=False,
             file=self._output or sys.stderr,
             bar_format=BAR,
-            dynamic_ncols=bool(self._terminal),
+            ncols=min(100, shutil.get_terminal_size().columns) if self._terminal else None,
             mininterval=MIN_INTERVAL,
         )
 

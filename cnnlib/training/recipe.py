@@ -10,6 +10,8 @@ from typing import Any
 from cnnlib.training.errors import RecipeError
 
 PADDINGS = ("mean", "reflect")
+WORDS = ("source", "deviations", "full_length")
+"""The fields of a recipe that say something about it. No number depends on them, so they may be reworded."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,7 @@ class Recipe:
             RecipeError: if not exactly one length is given, or it is not positive.
         """
         length = f"{self.iterations:,} steps" if self.iterations else f"{self.epochs:g} epochs"
-        return dataclasses.replace(
-            self, iterations=steps, epochs=epochs, full_length=self.full_length or length
-        )
+        return dataclasses.replace(self, iterations=steps, epochs=epochs, full_length=self.full_length or length)
 
     def steps_per_epoch(self, images: int) -> int:
         """Return the number of full batches in a training set of this many images.

@@ -1,10 +1,17 @@
+import base64
+import io
 import re
 import sys
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+import matplotlib
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
+from cnnlib.explore import style
 from cnnlib.explore.html import Html
 from cnnlib.explore.interactive import NoFrames, frames
 from cnnlib.explore.svg import Sheet, render
@@ -101,6 +108,25 @@ def test_frame_is_well_formed_svg_with_its_text(line_figure):
     root = ElementTree.fromstring(Sheet("x").inline(render(figure), alt='"quoted"', prefix="x-"))
     assert root.get("aria-label") == '"quoted"'
     assert "a < b & c" in "".join(root.itertext())
+
+
+@pytest.mark.parametrize("colours", ["gray", "cividis", None])
+def test_pictures_become_smaller_and_keep_their_pixels(colours):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40) if colours else (40, 40, 3), dtype=np.uint8)
+    with matplotlib.rc_context(style.rc()):
+        figure = Figure(figsize=(1, 1), layout="none")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.imshow(pixels, cmap=colours, vmin=0, vmax=255, interpolation="none")
+        axes.set_axis_off()
+    document = render(figure)
+    small = Sheet("x").inline(document, alt="", prefix="x-")
+    before, after = (
+        Image.open(io.BytesIO(base64.b64decode(re.search(r'"data:image/png;base64,([^"]+)"', text)[1])))
+        for text in (document, small)
+    )
+    assert np.array_equal(np.asarray(before.convert("RGBA")), np.asarray(after.convert("RGBA")))
+    assert after.mode == {"gray": "L", "cividis": "P", None: "RGB"}[colours]
+    assert len(small) < len(document)
 
 
 def test_a_kernel_gets_widgets_and_nothing_is_returned(live, line_figure):

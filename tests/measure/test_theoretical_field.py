@@ -335,7 +335,7 @@ def test_functional_layers_are_understood():
 
         def forward(self, x):
             x = F.conv2d(x, self.weight, None, 2, padding=1)
-            x = F.max_pool2d(torch.relu(x), 3, stride=2)
+            x = F.max_pool2d(x.relu_(), 3, stride=2)
             return torch.flatten(F.avg_pool2d(x, 2), 1)
 
     field = receptive_field(Functional(), (1, 32, 32))

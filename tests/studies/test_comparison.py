@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cnnlib.studies import RecordError, StudyError, compare, run, with_recorded
+from cnnlib.studies.comparison import _verdicts
 from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.statistics import differ, student, summarise
 from cnnlib.training import Evaluation
@@ -86,6 +87,18 @@ def test_a_difference_is_said_with_its_size(study, records):
     text = str(compare(study, with_errors(records, [30.0, 30.1, 10.0, 10.1])))
     assert "test error: narrow is 20.00 points lower than wide." in text
     assert "training error: no difference shown between wide and narrow." in text
+
+
+def test_many_arms_that_are_alike_are_one_line():
+    noisy, other = summarise([10.0, 20.0, 30.0]), summarise([90.0, 90.1, 90.2])
+    assert _verdicts("test error", dict.fromkeys("abc", noisy)) == [
+        "test error: no difference shown between any two of a, b, c."
+    ]
+    assert _verdicts("test error", {"a": noisy, "b": noisy, "c": other}) == [
+        "test error: a is 70.10 points lower than c.",
+        "test error: b is 70.10 points lower than c.",
+        "test error: no difference shown between a and b.",
+    ]
 
 
 def test_single_runs_are_not_compared(study, records):

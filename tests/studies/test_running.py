@@ -191,6 +191,17 @@ def test_a_record_of_the_study_as_it_was_is_refused(study, data, tmp_path, chang
             go(changed, data, folder=tmp_path, seeds=[0], arms=["narrow"])
 
 
+def test_a_recipe_may_be_reworded(study, data, tmp_path, monkeypatch):
+    records = go(study, data, folder=tmp_path, arms=["wide"])
+    arm = study.arms["wide"]
+    reworded = dataclasses.replace(arm, recipe=arm.recipe.replace(name="test", source="other words", deviations="none"))
+    study = dataclasses.replace(study, arms={**study.arms, "wide": reworded})
+    assert load_records(study, folder=tmp_path) == records
+    steps = count_steps(monkeypatch)
+    go(study, data, folder=tmp_path, arms=["wide"])  # from the checkpoints, which the ensemble keeps
+    assert steps == []
+
+
 def test_a_record_of_an_arm_that_is_gone(study, data, tmp_path):
     go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
     with pytest.raises(StudyError, match="no arm 'narrow'"):

@@ -264,6 +264,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(data, recipe, t
         with pytest.raises(Interrupted, match="stopped at step 9 of 24; the same call, or command, continues from"):
             train(data, recipe, checkpoint=path, checkpoint_every=1e9)
     assert signal.getsignal(signal.SIGINT) is handler
+    assert checkpoint.read(path)[1]["done"] == 9
     assert_same(train(data, recipe, checkpoint=path), train(data, recipe))
 
 
@@ -276,6 +277,21 @@ def test_ctrl_c_in_an_evaluation_does_not_wait_for_its_end(data, recipe, tmp_pat
         with pytest.raises(Interrupted):
             train(data, recipe, checkpoint=path, checkpoint_every=1e9)
     assert_same(train(data, recipe, checkpoint=path), train(data, recipe))
+
+
+def test_a_second_ctrl_c_does_not_wait_and_saves_nothing_half_changed(data, recipe, tmp_path, monkeypatch):
+    step = step_module.Step.__call__
+
+    def impatient(self, *arguments):
+        result = step(self, *arguments)  # the weights have changed, and the count of steps has not
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(step_module.Step, "__call__", impatient)
+    with pytest.raises(Interrupted):
+        train(data, recipe, checkpoint=tmp_path / "x", checkpoint_every=1e9)
+    assert not (tmp_path / "x").exists()
 
 
 def test_ctrl_c_without_a_checkpoint(data, recipe, monkeypatch):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import cnnlib
 from cnnlib.data import normalise
-from cnnlib.models import create
+from cnnlib.models import BadOption, create
 from cnnlib.training import Diverged, OutOfMemory, RecipeError, batches, engine, evaluate, fit, hardware
 from cnnlib.training import step as step_module
 
@@ -163,6 +163,7 @@ def test_a_module_is_trained_in_place(tiny, data, recipe):
     before = tiny.conv.weight.clone()
     run = train(tiny, data, recipe.limited(steps=1))
     assert run.module is tiny
+    assert not tiny.training, "ready to be asked"
     assert run.model == "Tiny"
     assert not torch.equal(before, tiny.conv.weight)
 
@@ -226,6 +227,11 @@ def test_other_errors_pass_unchanged(data, recipe, monkeypatch):
 def test_bad_arguments(data, recipe, options, message):
     with pytest.raises(ValueError, match=message):
         train(SMALL, data, recipe, **options)
+
+
+def test_an_activation_that_does_not_exist(data, recipe):
+    with pytest.raises(BadOption, match=r"torch.nn has no 'Tahn'"):
+        train(("alexnet-cifar", {"activation": "nn.Tahn"}), data, recipe)
 
 
 def test_a_name_that_is_no_recipe(data):

@@ -1,10 +1,12 @@
 import io
+import re
 import sys
 
 import IPython
 import pytest
 
 from cnnlib.training import fit, progress
+from cnnlib.training import step as step_module
 
 SMALL = ("alexnet-cifar", {"width": 0.125})
 
@@ -47,10 +49,31 @@ def test_a_terminal_shows_loss_accuracy_speed_and_time_left(data, recipe, monkey
     text = terminal.getvalue()
     assert text.splitlines()[0].startswith("alexnet-cifar (width=0.125) on CIFAR-10, ")
     assert "(1 thread, fp32, eager), recipe test, 4 epochs, batch 16, seed 3" in text
-    assert "step 20/24, loss " in text
-    for word in ("accuracy ", " %, ", " images/s", " left"):
-        assert word in text
+    (line,) = (line for line in text.split("\r") if "step 20/24" in line)
+    assert re.search(
+        r" 83% \|.+\| step 20/24, \d\d:\d\d left, loss \d\.\d{3}, accuracy \d+\.\d %, [\d,]+ images/s", line
+    )
+    assert len(line) <= 80, "the width of many terminals"
     assert text.split("\r")[-1].strip() == "", "the bar is wiped at the end"
+
+
+def test_it_says_where_it_continues(data, recipe, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    step = step_module.Step.__call__
+
+    def dying(self, *arguments):
+        if steps.pop() == 0:
+            raise KeyError
+        return step(self, *arguments)
+
+    steps = [*range(8)]
+    monkeypatch.setattr(step_module.Step, "__call__", dying)
+    with pytest.raises(KeyError):
+        fit(SMALL, data, recipe, checkpoint=tmp_path / "x", checkpoint_every=0)
+    steps = [1] * 24
+    fit(SMALL, data, recipe, checkpoint=tmp_path / "x")
+    first, second = (line for line in terminal.getvalue().splitlines() if line.startswith("alexnet"))
+    assert second == f"{first}, continuing at step 7"
 
 
 def test_quiet_without_a_terminal_or_on_demand(data, recipe, monkeypatch, capsys):

@@ -59,8 +59,8 @@ def test_limited_keeps_the_shape_of_the_schedule():
     assert short.steps(50_000) == 640
     for step in range(640):
         assert short.lr_at(step, 640) == full.lr_at(step * 100, 64_000)
-    assert "published: 64,000 steps" in str(short)
-    assert "published: 64,000 steps" in str(short.limited(epochs=0.5))
+    assert "full length: 64,000 steps" in str(short)
+    assert "full length: 64,000 steps" in str(short.limited(epochs=0.5))
     assert short.limited(epochs=0.5).steps(50_000) == 195
 
 

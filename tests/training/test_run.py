@@ -48,7 +48,7 @@ def test_the_result_as_text_and_html(run):
         assert shown in text
         assert shown in html
     assert "alexnet-cifar (width=0.125) on CIFAR-10" in text
-    assert "(published: 4 epochs)" in text
+    assert "(full length: 4 epochs)" in text
     assert '<table class="cnn-table">' in html
 
 

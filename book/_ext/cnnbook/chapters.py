@@ -1,4 +1,4 @@
-"""What the chapters' stored outputs were made with, below each title and in the ``{chapters}`` table."""
+"""What a chapter's page shows besides the notebook: what its outputs were made with, and names for folded cells."""
 
 from __future__ import annotations
 
@@ -43,6 +43,14 @@ def add_provenance(app: Sphinx, doctree: nodes.document) -> None:
         title.parent.insert(title.parent.index(title) + 1, note)
 
 
+def name_folded_cells(app: Sphinx, doctree: nodes.document) -> None:
+    """Call a folded cell by what it is: cells that are folded whole are the solutions of exercises."""
+    for cell in doctree.findall(nodes.container):
+        if cell.get("nb_element") == "cell_code":
+            name = "Solution" if "tag_hide-cell" in cell["classes"] else "Code"
+            cell["prompt_show"] = cell["prompt_hide"] = name
+
+
 class Chapters(SphinxDirective):
     """A table of the chapters: what each was run on, and how long it took."""
 
@@ -64,3 +72,4 @@ class Chapters(SphinxDirective):
 def setup(app: Sphinx) -> None:
     app.add_directive("chapters", Chapters)
     app.connect("doctree-read", add_provenance)
+    app.connect("doctree-read", name_folded_cells)

@@ -1,0 +1,53 @@
+"""Ctrl-C that waits for a moment at which stopping does no harm."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Interrupts:
+    """Holds back Ctrl-C until :meth:`check`, so that the state is whole when the training stops.
+
+    A second Ctrl-C is let through at once; then ``forced`` is true, and the state may be half-changed. Outside of the
+    main thread, where signals never arrive, this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.forced = False
+        self._pending = False
+        self._holding = True
+
+    def __enter__(self) -> None:
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
+        if self._in_main_thread:
+            self._before = signal.signal(signal.SIGINT, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        if self._in_main_thread:
+            signal.signal(signal.SIGINT, self._before or signal.SIG_DFL)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._holding and not self._pending:
+            self._pending = True
+            return
+        self.forced = self._holding
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise the KeyboardInterrupt that was held back, if any."""
+        if self._pending:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def let_through(self) -> Iterator[None]:
+        """Within this context Ctrl-C is not held back."""
+        self.check()
+        self._holding = False
+        try:
+            yield
+        finally:
+            self._holding = True

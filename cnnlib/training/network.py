@@ -1,0 +1,53 @@
+"""From a name, or a module, to a network on its device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnlib.data import ImageSet
+from cnnlib.models import BadOption, card, create
+
+Model = str | tuple[str, Mapping[str, Any]] | nn.Module
+"""A registered name, a name with overrides, or a module."""
+
+
+def build(model: Model, data: ImageSet, seed: int, device: torch.device) -> tuple[str, dict[str, Any], nn.Module]:
+    """Return name, overrides in the form of JSON, and the module on its device, channels_last.
+
+    A registered model gets weights drawn from ``seed`` on the CPU, the same for every device, and as many outputs as
+    the data has classes.
+    """
+    if isinstance(model, nn.Module):
+        name, overrides, module = type(model).__name__, {}, model
+    else:
+        name, overrides = (model, {}) if isinstance(model, str) else model
+        name = card(name).name
+        values = {key: _torch_class(value) for key, value in overrides.items()}
+        torch.manual_seed(seed)
+        module = create(name, **{"num_classes": len(data.classes)} | values)
+    overrides = json.loads(json.dumps(dict(overrides), default=_class_name))
+    return name, overrides, module.to(device, memory_format=torch.channels_last)
+
+
+def _torch_class(value: Any) -> Any:
+    """Return the class for ``"nn.Tanh"``, and anything else as it is.
+
+    Raises:
+        BadOption: if torch.nn has no such class.
+    """
+    if not (isinstance(value, str) and value.startswith("nn.")):
+        return value
+    if not hasattr(nn, value[3:]):
+        raise BadOption(f"torch.nn has no {value[3:]!r}")
+    return getattr(nn, value[3:])
+
+
+def _class_name(value: Any) -> str:
+    """Return ``"nn.Tanh"`` for the class; the inverse of :func:`_torch_class`."""
+    name = getattr(value, "__name__", None)
+    return f"nn.{name}" if name and getattr(nn, name, None) is value else repr(value)

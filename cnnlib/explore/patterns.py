@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def zone_plate(size: int, finest: float = 2.0) -> Tensor:
-    """Return rings that become finer from the centre to the middle of the edges: a picture (1, 1, size, size) in [-1, 1].
+    """Return rings that become finer from the centre outwards: a picture (1, 1, size, size) in [-1, 1].
 
     Across the middle of an edge one period has ``finest`` pixels; 2 is the finest that pixels can show.
     """

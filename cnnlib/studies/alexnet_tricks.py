@@ -19,8 +19,8 @@ _FIGURE_1 = Recipe(
     augment=False,
     source="Krizhevsky et al. 2012, Figure 1",
     deviations=(
-        "the paper chooses a learning rate for each network and prints neither; here both have the same, which of 0.01 and "
-        "0.02 is the better or as good for either. No regularisation of any kind, as in the paper"
+        "the paper chooses a learning rate for each network and prints neither; here both have the same, which for "
+        "either is the better of 0.01 and 0.02, or as good. No regularisation of any kind, as in the paper"
     ),
 )
 

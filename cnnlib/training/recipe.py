@@ -103,8 +103,9 @@ class Recipe:
         if unknown:
             raise RecipeError(f"a recipe has no {' or '.join(sorted(unknown))}; see help(cnnlib.Recipe)")
         changed = {key: value for key, value in changes.items() if getattr(self, key) != value}
-        if changed and "name" not in changed:
-            changed["name"] = f"{self.name}, " + ", ".join(f"{key}={value}" for key, value in changed.items())
+        telling = [f"{key}={value}" for key, value in changed.items() if key not in WORDS]
+        if telling and "name" not in changes:
+            changed["name"] = ", ".join([self.name, *telling])
         return dataclasses.replace(self, **changed)
 
     def limited(self, *, steps: int | None = None, epochs: float | None = None) -> Recipe:

@@ -99,6 +99,8 @@ def test_a_changed_recipe_never_passes_for_the_original():
     recipe = RECIPES["resnet-cifar"]
     assert recipe.replace(lr=0.05).name == "resnet-cifar, lr=0.05"
     assert recipe.replace(lr=0.1) == recipe
+    assert recipe.replace(lr=0.05, name="mine").name == "mine"
+    assert recipe.replace(deviations="none").name == "resnet-cifar"
     with pytest.raises(RecipeError, match="learning_rate"):
         recipe.replace(learning_rate=0.05)
     with pytest.raises(RecipeError, match="exactly one"):

@@ -22,7 +22,7 @@ Array = np.ndarray
 
 SIZE = 32
 BLOCK = 1000
-"""Images drawn together, a tenth of them of each class: small enough for the processor's cache."""
+"""Images drawn together, a tenth of them of each class. Another number would give other images."""
 
 
 # Signed distances: negative inside, positive outside, about one in size. x runs to the right, y upwards.

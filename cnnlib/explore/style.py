@@ -155,8 +155,13 @@ def use() -> None:
     import matplotlib
 
     matplotlib.rcParams.update(rc())
-    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
         import matplotlib.pyplot  # tells IPython how to show a Figure
+        from matplotlib.figure import Figure
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg", metadata={"Date": None})
+        from cnnlib.explore import svg
+
+        set_matplotlib_formats("svg")
+        shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, svg.document)

@@ -38,7 +38,8 @@ class LocalResponseNorm(nn.LocalResponseNorm):
     """Local response normalisation by the formula of Krizhevsky et al. 2012, section 3.3.
 
     ``b_i = a_i / (k + alpha * sum of a_j^2 over the size maps nearest to i)^beta``, with the paper's constants as
-    defaults. PyTorch divides ``alpha`` by ``size``, which the formula does not, so it is multiplied here first.
+    defaults. PyTorch divides ``alpha`` by ``size``, as the authors' released code does, but not the printed formula.
+    This layer computes the formula: it multiplies ``alpha`` by ``size`` first.
 
     With ``groups`` the maps of each group are normalised by themselves, as on two GPUs that each hold one half of them.
     Input and output have the shape (N, C, H, W).

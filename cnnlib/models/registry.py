@@ -25,7 +25,10 @@ class BadOption(CnnlibError, ValueError):
 
 @dataclass(frozen=True)
 class Paper:
-    """The paper that introduces an architecture. ``key`` is its BibTeX key, ``arxiv`` its arXiv number."""
+    """The paper that introduces an architecture.
+
+    ``key`` is its entry in the book's bibliography, ``year`` that of its first version, ``arxiv`` its arXiv number.
+    """
 
     key: str
     title: str

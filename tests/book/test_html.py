@@ -100,6 +100,13 @@ def test_chapters_say_what_their_outputs_were_made_with(html):
         assert path.stem in str(soup(html / "book" / "intro.html").select("article table"))
 
 
+def test_first_chapter_has_its_explorers(html):
+    """So that the browser's tests of explorers have something to test."""
+    chapter = soup(html / "notebooks" / "01-alexnet-arithmetic.html")
+    assert chapter.select("figure.cnn-conv input[type=range]")
+    assert chapter.select("figure.cnn:not(.cnn-conv) input[type=range]")
+
+
 def test_no_static_folder_in_the_sources():
     """With one, Jupyter Book loads every script on every page."""
     assert [path for path in (ROOT / "_static", ROOT / "book" / "_static") if path.exists()] == []

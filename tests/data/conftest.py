@@ -136,13 +136,13 @@ class Server:
                 self.good()
 
             def mute(self):
-                server.closing.wait()
+                server.closing.wait(120)
 
             def stalled(self):
                 self.body(server.content[: len(server.content) // 2])
                 self.wfile.flush()
                 server.half_sent.set()
-                server.closing.wait()
+                server.closing.wait(120)
 
             def dripping(self, bytes_at_a_time=1, pause=0.05):
                 self.head(Content_Length=len(server.content))

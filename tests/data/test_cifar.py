@@ -220,7 +220,7 @@ def test_patience_lets_a_slow_host_deliver(tiny, host, cache, monkeypatch):
 
 def test_two_processes_at_once_leave_a_sound_cache(host, cache, start, monkeypatch):
     monkeypatch.setenv("CNNLIB_MIRRORS", host.url("together"))  # answers when both have asked
-    processes = [start("data = load(progress=False); print(data.origin, data.mean)") for _ in range(2)]
+    processes = [start("data = load(progress=False, patient=True); print(data.origin, data.mean)") for _ in range(2)]
     outputs = [process.communicate(timeout=180) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert outputs[0] == outputs[1]
@@ -232,11 +232,11 @@ def test_two_processes_at_once_leave_a_sound_cache(host, cache, start, monkeypat
 
 def test_an_interrupted_download_leaves_nothing(host, cache, start, monkeypatch):
     monkeypatch.setenv("CNNLIB_MIRRORS", host.url("stalled"))
-    process = start("fetch()")
+    process = start("fetch(patient=True)")
     assert host.half_sent.wait(180)
     assert list(cache.rglob("*"))
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=180)
     assert "KeyboardInterrupt" in stderr
     assert process.returncode != 0
     assert not list(cache.iterdir())

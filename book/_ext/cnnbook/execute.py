@@ -23,7 +23,10 @@ from nbclient.exceptions import CellExecutionError
 
 from cnnbook import notebooks
 
-KEPT_METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
 EXTENSIONS = str(Path(__file__).resolve().parents[1])
 ASK_FACTS = "import json; from cnnbook.execute import facts; print(json.dumps(facts(globals())))"
 
@@ -71,23 +74,18 @@ def execute(path: Path) -> None:
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
             if cell.cell_type == "code":
-                print(f"{time.monotonic() - start:6.0f} s  {cell.source.strip().splitlines()[0][:100]}", flush=True)
+                first_line = cell.source.strip().partition("\n")[0]
+                print(f"{time.monotonic() - start:6.0f} s  {first_line[:100]}", flush=True)
         seconds = round(time.monotonic() - start)
         notebook.cells.append(nbformat.v4.new_code_cell(ASK_FACTS))
         client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1)
         answer = json.loads(notebook.cells.pop().outputs[0].text)
-    notebook.metadata = nbformat.from_dict(
-        KEPT_METADATA
-        | {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
-        | {
-            "cnnlib": answer
-            | {
-                "date": datetime.date.today().isoformat(),
-                "seconds": seconds,
-                "source": notebooks.source_hash(notebook),
-            }
-        }
-    )
+    made = {
+        "date": datetime.date.today().isoformat(),
+        "seconds": seconds,
+        "source": notebooks.source_hash(notebook),
+    }
+    notebook.metadata = nbformat.from_dict(METADATA | {"cnnlib": answer | made})
     for cell in notebooks.code_cells(notebook):
         clean(cell)
     notebooks.write(path, notebook)

@@ -42,7 +42,7 @@ class AlexNetCIFAR(nn.Module):
         width: float = 1.0,
     ):
         super().__init__()
-        c1, c2, c3, c4, c5, hidden = (round(width * channels) for channels in (32, 64, 96, 96, 64, 512))
+        c1, c2, c3, c4, c5, hidden = (max(1, round(width * channels)) for channels in (32, 64, 96, 96, 64, 512))
         self.conv1 = nn.Conv2d(3, c1, 5, padding=2)
         self.act1 = activation()
         self.pool1 = nn.MaxPool2d(3, stride=2)

@@ -12,6 +12,7 @@ product).
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -124,10 +125,14 @@ def shapes10(train: int = 50_000, test: int = 10_000, seed: int = 0) -> ImageSet
 def _draw(count: int, seed: int, split: int) -> torch.Tensor:
     """Return ``count`` images, uint8 (count, 3, 32, 32)."""
     images = np.empty((-(-count // BLOCK) * BLOCK, 3, SIZE, SIZE), np.uint8)
-    for block in range(0, len(images), BLOCK):
+
+    def draw_block(start: int) -> None:
         for label, shape in enumerate(SHAPES.values()):
-            random = _Random((seed, split, block, label), BLOCK // len(SHAPES))
-            images[block + label : block + BLOCK : len(SHAPES)] = _render(shape, random)
+            random = _Random((seed, split, start, label), BLOCK // len(SHAPES))
+            images[start + label : start + BLOCK : len(SHAPES)] = _render(shape, random)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(draw_block, range(0, len(images), BLOCK)))
     return torch.from_numpy(images[:count])
 
 

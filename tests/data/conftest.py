@@ -222,9 +222,10 @@ def tiny(tiny_sets, cache, refusing, monkeypatch) -> dict[str, TinyCifar]:
 def start(tiny, tmp_path):
     """Start Python code in another process that sees the tiny sets; returns the process."""
     prelude = """
-import json, sys
+import json, signal, sys
 from dataclasses import replace
 from cnnlib.data import cifar, fetch, load
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell has put into the background
 for name, attributes in json.load(open(sys.argv[1])).items():
     for attribute, value in attributes.items():
         setattr(cifar._SOURCES[name].reader, attribute, value)

@@ -1,5 +1,6 @@
 import hashlib
 import re
+import time
 from dataclasses import replace
 
 import pooch
@@ -47,8 +48,10 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", [*TIMED_FAULTS, *FAULTS])
 def test_a_faulty_host_is_left_for_the_next(host, md5, cache, tmp_path, capfd, fault):
+    started = time.monotonic()
     limits, reason = TIMED_FAULTS.get(fault) or (ENDLESS, FAULTS[fault])
     attempt([host.url(fault), host.url("good")], md5, tmp_path, limits, progress=True)
+    assert time.monotonic() - started < 60
     (given_up,) = re.findall("Given up: (.*)", capfd.readouterr().err)
     assert given_up.startswith(f"{host.url(fault)}: ")
     assert reason in given_up

@@ -31,6 +31,13 @@ def test_one_filter_is_seen_as_it_is():
     assert np.count_nonzero(field) == 5
 
 
+def test_input_channels_of_opposite_sign_do_not_cancel():
+    net = nn.Sequential(nn.Conv2d(2, 1, 1, bias=False))
+    with torch.no_grad():
+        net[0].weight[:] = torch.tensor([1.0, -1.0])[:, None, None]
+    assert effective_receptive_field(net, (2, 5, 5))[2, 2] == 1
+
+
 @pytest.mark.parametrize("layers", [1, 2, 5, 10])
 def test_a_stack_of_averages_spreads_with_the_square_root_of_its_depth(layers):
     """Each 3x3 average adds the variance 2/3 of the uniform distribution on -1, 0, 1 (Luo et al. 2016, section 2)."""
@@ -50,6 +57,7 @@ def test_size_counts_the_pixels_above_a_share_of_the_peak():
     field = np.array([[0.0, 0.04, 0.0], [0.05, 1.0, 0.5], [0.0, 0.046, 0.0]])
     assert effective_size(field) == 2  # 0.05, 1, 0.5 and 0.046 are above 4.55 %
     assert effective_size(field, threshold=0.5) == 1
+    assert effective_size(field / 100) == 2
 
 
 def test_a_layer_is_taken_by_name_and_untouched_by_what_follows():

@@ -79,22 +79,23 @@ class ReadsValues(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
+        self.drop = nn.Dropout()
         self.runs = 0
 
     def forward(self, x):
         self.runs += 1
         if x.sum().item() > 1e6:
             return x
-        return self.conv(x) * torch.tensor([2.0, 2.0, 2.0, 2.0])[:, None, None]
+        return self.drop(self.conv(x)) * torch.tensor([2.0, 2.0, 2.0, 2.0])[:, None, None]
 
 
 def test_a_network_that_reads_values_is_measured_with_data():
     net = ReadsValues()
-    state = torch.get_rng_state()
+    random_state = torch.get_rng_state()
     assert layer_table(net, (3, 16, 16)).total.multiply_adds == 14 * 14 * 4 * 27
     assert training_memory(net, (3, 16, 16), 2).parameters == 4 * 112
     assert net.runs == 0
-    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(torch.get_rng_state(), random_state)
 
 
 def test_tensors_that_are_no_buffers_follow_to_the_copy():

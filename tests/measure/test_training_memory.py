@@ -125,8 +125,11 @@ def test_errors():
         training_memory(MLP, (10,), 8, "lion")
     with pytest.raises(BadArgument, match="batch_size"):
         training_memory(MLP, (10,), 0)
-    with pytest.raises(DoesNotFit):
+    with pytest.raises(DoesNotFit, match="10x20"):
         training_memory(MLP, (11,), 8)
+    net = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4))  # takes this size, but not one image of it in training
+    with pytest.raises(DoesNotFit, match=r"more than 1 value per channel [^;]*$"):
+        training_memory(net, (3, 8, 8), 1)
 
 
 def test_text_and_html():

@@ -25,8 +25,8 @@ LEDGER = ROOT / "book" / "claims.toml"
 VERDICTS = {
     "holds": "hold",
     "holds with a remark": "hold with a remark",
-    "corrected": "are corrected",
-    "cited": "are cited",
+    "corrected": "corrected",
+    "cited": "cited",
 }
 PLACEHOLDER = re.compile(r"\{(\w+)(:[^{}]*)?\}(?!`)")
 
@@ -137,7 +137,7 @@ class Claims(SphinxDirective):
         counts = Counter(claim.verdict for claim in claims)
         tally = ", ".join(f"{counts[verdict]} {words}" for verdict, words in VERDICTS.items() if counts[verdict])
         try:
-            return [nodes.paragraph("", f"Of {len(claims)} claims {tally}."), *map(self.section, claims)]
+            return [nodes.paragraph("", f"{len(claims)} claims: {tally}."), *map(self.section, claims)]
         except ClaimError as error:
             raise self.error(str(error)) from error
 

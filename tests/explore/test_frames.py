@@ -39,7 +39,9 @@ def live(monkeypatch):
         seen.displayed.append(shown)
 
     fake_shell = SimpleNamespace(
-        get_ipython=lambda: SimpleNamespace(kernel=object()), display=SimpleNamespace(HTML=str, display=display)
+        version_info=(9, 0),  # read by matplotlib when it draws for the first time
+        get_ipython=lambda: SimpleNamespace(kernel=object()),
+        display=SimpleNamespace(HTML=str, display=display),
     )
     monkeypatch.setitem(sys.modules, "IPython", fake_shell)
     monkeypatch.setitem(sys.modules, "IPython.display", fake_shell.display)

@@ -1,10 +1,15 @@
 """ResNet. He, Zhang, Ren and Sun 2015, "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
 
-Implements the CIFAR-10 nets of section 4.2 and Table 6, plain and residual, of 6n+2 layers. A network is data: a block,
-how many of it in each stage, how wide each stage is, and a stem. Where the paper leaves a choice:
+Implements the ImageNet nets of Table 1 and the CIFAR-10 nets of section 4.2, plain and residual. A network is data: a
+block, how many of it in each stage, how wide each stage is, and a stem. A block is data too: its residual branch F and
+its shortcut, which are functions of (in_channels, out_channels, stride). Where the paper leaves a choice, or others
+deviate:
 
 - The zeros of the parameter-free shortcut (option A) are appended after the copied maps.
 - He initialisation with the fan-in.
+- Option B is the default on ImageNet (Table 4), A on CIFAR-10.
+- A bottleneck that halves the image does so in its first 1x1 convolution, as in the authors' models. torchvision and
+  most of today's code do it in the 3x3 convolution, at 6 % more multiply-adds: :func:`bottleneck_v1_5`.
 """
 
 from __future__ import annotations
@@ -54,21 +59,33 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequentia
     )
 
 
-def make_shortcut(option: str, in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Return the shortcut of section 4.1: A never has parameters, B where the shape changes, C always.
+def option_a(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Return the shortcut of option A (section 4.1): never a parameter."""
+    same_shape = stride == 1 and in_channels == out_channels
+    return nn.Identity() if same_shape else PadShortcut(in_channels, out_channels, stride)
+
+
+def option_b(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Return the shortcut of option B: a projection where the shape changes."""
+    same_shape = stride == 1 and in_channels == out_channels
+    return nn.Identity() if same_shape else projection(in_channels, out_channels, stride)
+
+
+SHORTCUTS = {"A": option_a, "B": option_b, "C": projection}
+
+
+def find_shortcut(option: str) -> Callable[[int, int, int], nn.Module]:
+    """Return the function that makes the shortcuts of option A, B or C (everywhere a projection).
 
     Raises:
         BadOption: if ``option`` is none of the three.
     """
-    if option not in ("A", "B", "C"):
+    if option not in SHORTCUTS:
         raise BadOption(f"shortcut is 'A', 'B' or 'C', not {option!r}")
-    same_shape = stride == 1 and in_channels == out_channels
-    if option == "C" or (option == "B" and not same_shape):
-        return projection(in_channels, out_channels, stride)
-    return nn.Identity() if same_shape else PadShortcut(in_channels, out_channels, stride)
+    return SHORTCUTS[option]
 
 
-def two_convolutions(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+def two_convolutions(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Return F of the basic block: two 3x3 convolutions with batch norm, and a ReLU between them."""
     return nn.Sequential(
         OrderedDict(
@@ -81,25 +98,70 @@ def two_convolutions(in_channels: int, out_channels: int, stride: int) -> nn.Seq
     )
 
 
+def three_convolutions(
+    in_channels: int, width: int, out_channels: int, strides: tuple[int, int], groups: int = 1, dilation: int = 1
+) -> nn.Sequential:
+    """Return a 1x1 convolution to ``width`` maps, a 3x3 one among them and a 1x1 one to ``out_channels`` (Figure 5).
+
+    ``strides`` are those of the first two; ``groups`` and ``dilation`` belong to the 3x3 convolution.
+    """
+    first, middle = strides
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(in_channels, width, 1, stride=first, bias=False),
+            bn1=nn.BatchNorm2d(width),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(width, width, 3, middle, padding=dilation, dilation=dilation, groups=groups, bias=False),
+            bn2=nn.BatchNorm2d(width),
+            relu2=nn.ReLU(),
+            conv3=nn.Conv2d(width, out_channels, 1, bias=False),
+            bn3=nn.BatchNorm2d(out_channels),
+        )
+    )
+
+
+def bottleneck(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """Return F of the bottleneck block: a quarter as many maps inside, and the stride in the first convolution."""
+    return three_convolutions(in_channels, out_channels // 4, out_channels, (stride, 1))
+
+
+def bottleneck_v1_5(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """Return F of the bottleneck block with the stride in the 3x3 convolution."""
+    return three_convolutions(in_channels, out_channels // 4, out_channels, (1, stride))
+
+
 class PlainBlock(nn.Module):
     """A plain block, ``y = ReLU(F(x))``: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        f: Callable[[int, int, int], nn.Module] = two_convolutions,
+    ):
         super().__init__()
-        self.f = two_convolutions(in_channels, out_channels, stride)
+        self.f = f(in_channels, out_channels, stride)
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.f(x))
 
 
-class BasicBlock(nn.Module):
-    """The same two layers with a shortcut, ``y = ReLU(x + F(x))`` (Figure 2)."""
+class ResidualBlock(nn.Module):
+    """The same layers with a shortcut, ``y = ReLU(shortcut(x) + F(x))`` (equation 2, Figure 2)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, shortcut: str = "A"):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        f: Callable[[int, int, int], nn.Module] = two_convolutions,
+        shortcut: Callable[[int, int, int], nn.Module] = option_b,
+    ):
         super().__init__()
-        self.f = two_convolutions(in_channels, out_channels, stride)
-        self.shortcut = make_shortcut(shortcut, in_channels, out_channels, stride)
+        self.f = f(in_channels, out_channels, stride)
+        self.shortcut = shortcut(in_channels, out_channels, stride)
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,13 +173,44 @@ def cifar_stem(width: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(conv=conv3x3(3, width), bn=nn.BatchNorm2d(width), relu=nn.ReLU()))
 
 
+def imagenet_stem(width: int) -> nn.Sequential:
+    """Return the first layers for large images: (N, 3, H, W) to (N, width, H/4, W/4)."""
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False),
+            bn=nn.BatchNorm2d(width),
+            relu=nn.ReLU(),
+            pool=nn.MaxPool2d(3, stride=2, padding=1),
+        )
+    )
+
+
+def make_stages(
+    block: Callable[[int, int, int], nn.Module], depths: Sequence[int], widths: Sequence[int], in_channels: int
+) -> nn.Sequential:
+    """Return stages of blocks. Every stage but the first halves the image in its first block.
+
+    Args:
+        block: ``block(in_channels, out_channels, stride)`` makes one block.
+        depths: number of blocks in each stage.
+        widths: number of maps that each stage puts out.
+        in_channels: number of maps that the first stage gets.
+    """
+    stages = nn.Sequential()
+    for depth, width in zip(depths, widths, strict=True):
+        stride = 1 if len(stages) == 0 else 2
+        stages.append(
+            nn.Sequential(block(in_channels, width, stride), *(block(width, width, 1) for _ in range(depth - 1)))
+        )
+        in_channels = width
+    return stages
+
+
 class ResNet(nn.Module):
     """A stem, stages of blocks, global average pooling, one linear layer.
 
     Args:
-        block: ``block(in_channels, out_channels, stride)`` makes one block.
-        depths: number of blocks in each stage. Every stage but the first halves the image in its first block.
-        widths: number of maps that each stage puts out.
+        block, depths, widths: as for :func:`make_stages`.
         stem: ``stem(width)`` makes the layers before the first stage.
         stem_width: number of maps that the stem puts out.
         num_classes: number of logits.
@@ -136,17 +229,9 @@ class ResNet(nn.Module):
     ):
         super().__init__()
         self.stem = stem(stem_width)
-        self.stages = nn.Sequential()
-        in_channels = stem_width
-        for depth, width in zip(depths, widths, strict=True):
-            stage = nn.Sequential()
-            for index in range(depth):
-                stride = 2 if index == 0 and len(self.stages) > 0 else 1
-                stage.append(block(in_channels, width, stride))
-                in_channels = width
-            self.stages.append(stage)
+        self.stages = make_stages(block, depths, widths, stem_width)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(in_channels, num_classes)
+        self.fc = nn.Linear(widths[-1], num_classes)
         layers.init_weights(self, nn.init.kaiming_normal_)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,7 +244,8 @@ def cifar_resnet(depth: int, num_classes: int = 10, shortcut: str = "A") -> ResN
     Raises:
         BadOption: for another depth, or if ``shortcut`` is not ``"A"``, ``"B"`` or ``"C"``.
     """
-    return ResNet(partial(BasicBlock, shortcut=shortcut), _cifar_depths(depth), (16, 32, 64), num_classes=num_classes)
+    block = partial(ResidualBlock, shortcut=find_shortcut(shortcut))
+    return ResNet(block, _cifar_depths(depth), (16, 32, 64), num_classes=num_classes)
 
 
 def cifar_plain(depth: int, num_classes: int = 10) -> ResNet:
@@ -176,6 +262,44 @@ def _cifar_depths(depth: int) -> tuple[int, int, int]:
     if rest or blocks < 1:
         raise BadOption(f"these nets have 6n + 2 layers (8, 14, 20, ...), not {depth}")
     return (blocks, blocks, blocks)
+
+
+NARROW, WIDE = (64, 128, 256, 512), (256, 512, 1024, 2048)
+TABLE_1 = {  # F, widths and depths of the four stages
+    "18": (two_convolutions, NARROW, (2, 2, 2, 2)),
+    "34": (two_convolutions, NARROW, (3, 4, 6, 3)),
+    "50": (bottleneck, WIDE, (3, 4, 6, 3)),
+    "101": (bottleneck, WIDE, (3, 4, 23, 3)),
+    "152": (bottleneck, WIDE, (3, 8, 36, 3)),
+    "50-v1.5": (bottleneck_v1_5, WIDE, (3, 4, 6, 3)),
+    "101-v1.5": (bottleneck_v1_5, WIDE, (3, 4, 23, 3)),
+    "152-v1.5": (bottleneck_v1_5, WIDE, (3, 8, 36, 3)),
+}
+
+
+def imagenet_resnet(row: str, num_classes: int = 1000, shortcut: str = "B") -> ResNet:
+    """Return the residual net of one row of :data:`TABLE_1`, ``"18"`` to ``"152-v1.5"``, for large images.
+
+    Raises:
+        BadOption: for another row, or if ``shortcut`` is not ``"A"``, ``"B"`` or ``"C"``.
+    """
+    return _imagenet(partial(ResidualBlock, shortcut=find_shortcut(shortcut)), row, num_classes)
+
+
+def imagenet_plain(row: str, num_classes: int = 1000) -> ResNet:
+    """Return the same net without shortcuts.
+
+    Raises:
+        BadOption: for another row.
+    """
+    return _imagenet(PlainBlock, row, num_classes)
+
+
+def _imagenet(block: Callable[..., nn.Module], row: str, num_classes: int) -> ResNet:
+    if row not in TABLE_1:
+        raise BadOption(f"there is no net of {row!r} layers; there are {', '.join(TABLE_1)}")
+    f, widths, depths = TABLE_1[row]
+    return ResNet(partial(block, f=f), depths, widths, imagenet_stem, 64, num_classes)
 
 
 RERUNS = {  # repository, and how its protocol differs
@@ -236,4 +360,82 @@ for _name, _build, _errors, _about in (
             multiply_adds=_multiply_adds,
             published=_errors.get(_depth, ()),
             about=f"{_depth} layers for 32x32 images, {_about}",
+        )
+
+TEN_CROPS = ("10 crops, validation", "He et al. 2015, Table 3")
+MANY_SCALES = ("fully convolutional at several scales, validation", "He et al. 2015, Table 4")
+ONE_CROP = ("1 crop, validation", "github.com/KaimingHe/deep-residual-networks")
+
+
+def _torchvision(layers: int) -> tuple[str, str]:
+    return ("1 crop, validation", f"torchvision, ResNet{layers}_Weights.IMAGENET1K_V1")
+
+
+def _published(errors: dict[tuple[str, str], tuple[float, ...]]) -> list[Published]:
+    return [
+        Published(metric, value, protocol, source)
+        for (protocol, source), values in errors.items()
+        for metric, value in zip(("top-1 error", "top-5 error"), values, strict=False)  # some give top-1 only
+    ]
+
+
+SIX_NETS = Published("top-5 error", 3.57, "6 nets of several depths, test", "He et al. 2015, Table 5", networks=6)
+IMAGENET = {  # row: parameters and multiply-adds, then published errors
+    "18": (
+        *(11_689_512, 1_814_073_344),
+        _published({("10 crops, validation", "He et al. 2015, Table 2"): (27.88,), _torchvision(18): (30.242, 10.922)}),
+    ),
+    "34": (
+        *(21_797_672, 3_663_761_408),
+        _published(
+            {
+                TEN_CROPS: (24.52, 7.46),
+                ("shortcuts A, 10 crops, validation", "He et al. 2015, Table 3"): (25.03, 7.76),
+                ("shortcuts C, 10 crops, validation", "He et al. 2015, Table 3"): (24.19, 7.40),
+                _torchvision(34): (26.686, 8.580),
+            }
+        ),
+    ),
+    "50": (
+        *(25_557_032, 3_857_973_248),
+        _published({TEN_CROPS: (22.85, 6.71), ONE_CROP: (24.7, 7.8), MANY_SCALES: (20.74, 5.25)}),
+    ),
+    "101": (44_549_160, 7_570_194_432, _published({TEN_CROPS: (21.75, 6.05), ONE_CROP: (23.6, 7.1)})),
+    "152": (
+        *(60_192_808, 11_282_415_616),
+        [*_published({TEN_CROPS: (21.43, 5.71), ONE_CROP: (23.0, 6.7), MANY_SCALES: (19.38, 4.49)}), SIX_NETS],
+    ),
+    "50-v1.5": (25_557_032, 4_089_184_256, _published({_torchvision(50): (23.870, 7.138)})),
+    "101-v1.5": (44_549_160, 7_801_405_440, _published({_torchvision(101): (22.626, 6.454)})),
+    "152-v1.5": (60_192_808, 11_513_626_624, _published({_torchvision(152): (21.688, 5.954)})),
+}
+IMAGENET_PLAIN = {
+    "18": (
+        *(11_515_688, 1_794_805_760),
+        _published({("10 crops, validation", "He et al. 2015, Table 2"): (27.94,)}),
+    ),
+    "34": (21_623_848, 3_644_493_824, _published({TEN_CROPS: (28.54, 10.02)})),
+    "50": (22_780_456, 3_498_311_680, ()),
+    "101": (41_772_584, 7_210_532_864, ()),
+    "152": (57_416_232, 10_922_754_048, ()),
+    "50-v1.5": (22_780_456, 3_729_522_688, ()),
+    "101-v1.5": (41_772_584, 7_441_743_872, ()),
+    "152-v1.5": (57_416_232, 11_153_965_056, ()),
+}
+for _name, _build, _rows, _about in (
+    ("resnet", imagenet_resnet, IMAGENET, "with shortcuts"),
+    ("plain", imagenet_plain, IMAGENET_PLAIN, "without shortcuts"),
+):
+    for _row, (_parameters, _multiply_adds, _errors) in _rows.items():
+        _depth, _, _version = _row.partition("-")
+        register(
+            f"{_name}{_row}",
+            partial(_build, _row),
+            paper=PAPER,
+            family="resnet",
+            input_size=(3, 224, 224),
+            parameters=_parameters,
+            multiply_adds=_multiply_adds,
+            published=_errors,
+            about=f"{_depth} layers, {_about}" + (", stride in the 3x3 convolutions" if _version else ""),
         )

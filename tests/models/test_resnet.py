@@ -1,13 +1,31 @@
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from pytorchcv.model_provider import get_model
+from pytorchcv.models import resnet as pytorchcv_resnet
 from torch import nn
 from torch.nn import functional as F
+from torchvision import models as torchvision_models
 
 from cnnlib.models import BadOption, create
-from cnnlib.models.resnet import BasicBlock, PlainBlock, ResNet, cifar_plain, cifar_resnet
+from cnnlib.models.resnet import (
+    PadShortcut,
+    PlainBlock,
+    ResidualBlock,
+    ResNet,
+    bottleneck,
+    bottleneck_v1_5,
+    cifar_plain,
+    cifar_resnet,
+    imagenet_plain,
+    imagenet_resnet,
+    imagenet_stem,
+    option_a,
+    option_b,
+    projection,
+)
 
 
 def count(net: nn.Module) -> int:
@@ -81,14 +99,14 @@ def test_plain_net_is_the_residual_net_without_its_shortcuts(randomise, copy_wei
 
 
 def test_a_block_whose_f_is_zero_passes_its_input_on():
-    block = BasicBlock(8, 8)
+    block = ResidualBlock(8, 8)
     nn.init.zeros_(block.f.bn2.weight)
     x = torch.rand(2, 8, 5, 5)
     torch.testing.assert_close(block(x), x)
 
 
 def test_option_a_subsamples_and_appends_zeros():
-    shortcut = BasicBlock(4, 8, stride=2).shortcut
+    shortcut = option_a(4, 8, stride=2)
     x = torch.randn(1, 4, 7, 7)
     assert torch.equal(shortcut(x)[:, :4], x[:, :, ::2, ::2])
     assert (shortcut(x)[:, 4:] == 0).all()
@@ -96,12 +114,10 @@ def test_option_a_subsamples_and_appends_zeros():
 
 
 def test_shortcuts_differ_only_where_the_options_say():
-    same, changed = (16, 16, 1), (16, 32, 2)
-    have_parameters = {
-        option: [count(BasicBlock(*shape, shortcut=option).shortcut) > 0 for shape in (same, changed)]
-        for option in "ABC"
-    }
-    assert have_parameters == {"A": [False, False], "B": [False, True], "C": [True, True]}
+    same, wider, smaller = (16, 16, 1), (16, 32, 1), (16, 16, 2)
+    kinds = [[type(make(*shape)) for shape in (same, wider, smaller)] for make in (option_a, option_b, projection)]
+    identity, padded, projected = nn.Identity, PadShortcut, nn.Sequential
+    assert kinds == [[identity, padded, padded], [identity, projected, projected], [projected] * 3]
 
 
 def test_depth_is_the_number_of_layers_with_weights():
@@ -146,6 +162,61 @@ def test_wrong_depth_is_explained(build, depth):
 def test_wrong_shortcut_is_explained():
     with pytest.raises(BadOption, match="shortcut is 'A', 'B' or 'C', not 'D'"):
         create("resnet20", shortcut="D")
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_basic_blocks_are_torchvisions(train, same_logits):
+    same_logits(create("resnet18"), torchvision_models.resnet18(), (3, 48, 48), train=train)
+
+
+def reduced(f: Callable[[int, int, int], nn.Module]) -> ResNet:
+    return ResNet(partial(ResidualBlock, f=f), (1, 2, 1, 2), (256, 512, 1024, 2048), imagenet_stem, 64, 1000)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_bottlenecks_with_the_stride_in_the_middle_are_torchvisions(train, same_logits):
+    oracle = torchvision_models.ResNet(torchvision_models.resnet.Bottleneck, [1, 2, 1, 2])
+    same_logits(reduced(bottleneck_v1_5), oracle, (3, 48, 48), train=train)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_bottlenecks_of_the_paper_are_pytorchcvs(train, same_logits):
+    oracle = pytorchcv_resnet.ResNet(
+        channels=[[256], [512] * 2, [1024], [2048] * 2], init_block_channels=64, bottleneck=True, conv1_stride=True
+    )
+    oracle.features.final_pool = nn.AdaptiveAvgPool2d(1)  # it pools over 7x7, so it takes only images of 224x224
+    same_logits(reduced(bottleneck), oracle, (3, 48, 48), train=train)
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_full_depths_are_stacked_as_torchvision_does(depth):
+    with torch.device("meta"):
+        ours, theirs = create(f"resnet{depth}-v1.5"), getattr(torchvision_models, f"resnet{depth}")()
+    assert [p.shape for p in ours.parameters()] == [p.shape for p in theirs.parameters()]
+
+
+@pytest.mark.parametrize("name", ["18", "50", "152-v1.5"])
+def test_plain_imagenet_nets_are_the_residual_ones_without_projections(name):
+    with torch.device("meta"):
+        residual, plain = create(f"resnet{name}"), create(f"plain{name}")
+    projections = [key for key in residual.state_dict() if ".shortcut." in key]
+    assert projections
+    assert [key for key in residual.state_dict() if key not in projections] == list(plain.state_dict())
+
+
+def test_counts_of_the_34_layers_by_shortcut():
+    with torch.device("meta"):
+        counts = [count(create("resnet34", shortcut=option)) for option in "ABC"]
+    assert counts[0] == count(create("plain34"))
+    changed = sum(a * b + 2 * b for a, b in ((64, 128), (128, 256), (256, 512)))
+    same = sum(blocks * (a * a + 2 * a) for blocks, a in ((3, 64), (3, 128), (5, 256), (2, 512)))
+    assert counts[1:] == [counts[0] + changed, counts[0] + changed + same]
+
+
+@pytest.mark.parametrize("build", [imagenet_resnet, imagenet_plain])
+def test_wrong_row_is_explained(build):
+    with pytest.raises(BadOption, match=r"no net of '42' layers; there are 18, 34, 50, 101, 152, 50-v1\.5"):
+        build("42")
 
 
 @pytest.mark.parametrize("name", ["resnet20", "plain20"])

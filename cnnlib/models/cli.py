@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from cnnlib.models import registry
+from cnnlib.table import Column, Table
+
+COLUMNS = (
+    *(Column("name", numeric=False), Column("year"), Column("data set", numeric=False), Column("input", numeric=False)),
+    *(Column("parameters"), Column("multiply-adds", "millions"), Column("published error", numeric=False)),
+)
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
@@ -32,8 +37,8 @@ def models(options: argparse.Namespace) -> None:
     names = registry.available(options.pattern, family=options.family, dataset=options.dataset, year=options.year)
     if not names:
         raise registry.UnknownModel(_nothing_found(options))
-    header = ("name", "year", "data set", "input", "parameters", "multiply-adds", "published error")
-    print(_aligned([header, *(_row(registry.card(name)) for name in names)], right=frozenset({1, 4, 5})))
+    rows = [_row(registry.card(name)) for name in names]
+    print(Table(f"Models that match, oldest paper first: {len(rows)}", COLUMNS, rows))
 
 
 def _row(card: registry.ModelCard) -> tuple[str, ...]:
@@ -43,21 +48,9 @@ def _row(card: registry.ModelCard) -> tuple[str, ...]:
         card.dataset,
         "x".join(map(str, card.input_size)),
         f"{card.parameters:,}",
-        "" if card.multiply_adds is None else f"{card.multiply_adds / 1e6:,.2f} M",
-        str(card.headline or ""),
+        "" if card.multiply_adds is None else f"{card.multiply_adds / 1e6:,.2f}",
+        card.headline.beside(card.dataset) if card.headline else "",
     )
-
-
-def _aligned(rows: Sequence[Sequence[str]], right: frozenset[int]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if index in right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _nothing_found(options: argparse.Namespace) -> str:

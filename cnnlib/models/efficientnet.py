@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from cnnlib.models import layers
 from cnnlib.models.mobilenet_v2 import round_channels
 from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.senet import SqueezeExcitation
 
 PAPER = Paper(
     key="tan2019efficientnet",
@@ -98,25 +99,6 @@ class DropConnect(nn.Module):
         return f"p={self.p:g}"
 
 
-class SqueezeExcite(nn.Module):
-    """Rescale each map of (N, channels, H, W) by a factor between 0 and 1 computed from the averages of all maps."""
-
-    def __init__(self, channels: int, squeezed: int):
-        super().__init__()
-        self.squeeze = nn.AdaptiveAvgPool2d(1)
-        self.excite = nn.Sequential(
-            OrderedDict(
-                conv1=nn.Conv2d(channels, squeezed, 1),
-                swish=nn.SiLU(),
-                conv2=nn.Conv2d(squeezed, channels, 1),
-                sigmoid=nn.Sigmoid(),
-            )
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.excite(self.squeeze(x))
-
-
 def conv_bn_swish(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
@@ -152,7 +134,7 @@ class MBConv(nn.Module):
         if expansion > 1:
             self.f.append(conv_bn_swish(in_channels, hidden, 1))
         self.f.append(conv_bn_swish(hidden, hidden, kernel_size, stride, groups=hidden))
-        self.f.append(SqueezeExcite(hidden, in_channels // 4))
+        self.f.append(SqueezeExcitation(hidden, in_channels // 4, nn.SiLU))
         self.f.append(nn.Conv2d(hidden, out_channels, 1, bias=False))
         self.f.append(nn.BatchNorm2d(out_channels))
         self.shortcut = stride == 1 and in_channels == out_channels

@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cnnlib.models import layers
+from cnnlib.models.layers import WithAuxiliary
 from cnnlib.models.registry import Paper, Published, register
 
 PAPER = Paper(
@@ -46,16 +46,6 @@ TABLE_1 = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-
-
-class WithAuxiliary(NamedTuple):
-    """What a net with auxiliary heads returns in training mode, all (N, num_classes).
-
-    The loss to minimise is that of ``logits`` plus :attr:`GoogLeNet.auxiliary_weight` times that of each head.
-    """
-
-    logits: Tensor
-    auxiliary: tuple[Tensor, ...]
 
 
 def conv_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:

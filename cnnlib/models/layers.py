@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,16 @@ def require_size(x: Tensor, minimum: int, name: str) -> None:
             f"{name} needs images of at least {minimum}x{minimum} pixels, but these are {height}x{width}; resize them, "
             "or take a network for small images: cnnlib.available(dataset='CIFAR-10')"
         )
+
+
+class WithAuxiliary(NamedTuple):
+    """What a net with auxiliary heads returns in training mode, all (N, num_classes).
+
+    The loss to minimise is that of ``logits`` plus the net's ``auxiliary_weight`` times that of each head.
+    """
+
+    logits: Tensor
+    auxiliary: tuple[Tensor, ...]
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):

@@ -55,8 +55,13 @@ class Published:
     networks: int = 1
 
     def __str__(self) -> str:
+        return self.beside(None)
+
+    def beside(self, dataset: str | None) -> str:
+        """Return it in words, beside something that names ``dataset``: the data set is said if it is another one."""
         spread = "" if self.std is None else f" ± {self.std:g}"
-        return f"{self.value:g}{spread} % {self.metric} ({self.protocol})"
+        where = "" if self.dataset == dataset else f" on {self.dataset}"
+        return f"{self.value:g}{spread} % {self.metric}{where} ({self.protocol})"
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class ModelCard:
             f"{self.name}: {self.about}",
             f"  {self.paper.authors} {self.paper.year}. {self.paper.title}.",
             f"  {self.dataset}, input {'x'.join(map(str, self.input_size))}: {self.parameters:,} parameters{cost}",
-            *(f"  {error}: {error.source}" for error in self.published),
+            *(f"  {error.beside(self.dataset)}: {error.source}" for error in self.published),
         ]
         return "\n".join(lines)
 
@@ -136,7 +141,8 @@ def create(name: str, **overrides: Any) -> nn.Module:
     """Build the model called ``name`` with freshly drawn weights.
 
     ``overrides`` are options of the model, ``num_classes=100`` for instance; ``card(name).options`` lists them. The
-    model maps images (N, C, H, W) to logits (N, num_classes). Case, and ``_`` for ``-``, do not matter in a name.
+    model maps images (N, C, H, W) to logits (N, num_classes), or to heatmaps (N, keypoints + 1, h, w) if ``keypoints``
+    is one of its options. Case, and ``_`` for ``-``, do not matter in a name.
 
     Raises:
         UnknownModel: if there is no such name.

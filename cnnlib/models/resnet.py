@@ -186,7 +186,11 @@ def imagenet_stem(width: int) -> nn.Sequential:
 
 
 def make_stages(
-    block: Callable[[int, int, int], nn.Module], depths: Sequence[int], widths: Sequence[int], in_channels: int
+    block: Callable[[int, int, int], nn.Module],
+    depths: Sequence[int],
+    widths: Sequence[int],
+    in_channels: int,
+    first: Callable[[int, int, int], nn.Module] | None = None,
 ) -> nn.Sequential:
     """Return stages of blocks. Every stage but the first halves the image in its first block.
 
@@ -195,12 +199,14 @@ def make_stages(
         depths: number of blocks in each stage.
         widths: number of maps that each stage puts out.
         in_channels: number of maps that the first stage gets.
+        first: makes the first block of each stage; ``block`` unless given.
     """
+    first = first or block
     stages = nn.Sequential()
     for depth, width in zip(depths, widths, strict=True):
         stride = 1 if len(stages) == 0 else 2
         stages.append(
-            nn.Sequential(block(in_channels, width, stride), *(block(width, width, 1) for _ in range(depth - 1)))
+            nn.Sequential(first(in_channels, width, stride), *(block(width, width, 1) for _ in range(depth - 1)))
         )
         in_channels = width
     return stages
@@ -245,7 +251,7 @@ def cifar_resnet(depth: int, num_classes: int = 10, shortcut: str = "A") -> ResN
         BadOption: for another depth, or if ``shortcut`` is not ``"A"``, ``"B"`` or ``"C"``.
     """
     block = partial(ResidualBlock, shortcut=find_shortcut(shortcut))
-    return ResNet(block, _cifar_depths(depth), (16, 32, 64), num_classes=num_classes)
+    return ResNet(block, cifar_depths(depth), (16, 32, 64), num_classes=num_classes)
 
 
 def cifar_plain(depth: int, num_classes: int = 10) -> ResNet:
@@ -254,10 +260,15 @@ def cifar_plain(depth: int, num_classes: int = 10) -> ResNet:
     Raises:
         BadOption: for another depth.
     """
-    return ResNet(PlainBlock, _cifar_depths(depth), (16, 32, 64), num_classes=num_classes)
+    return ResNet(PlainBlock, cifar_depths(depth), (16, 32, 64), num_classes=num_classes)
 
 
-def _cifar_depths(depth: int) -> tuple[int, int, int]:
+def cifar_depths(depth: int) -> tuple[int, int, int]:
+    """Return the number n of blocks in each of the three stages of a net of ``depth`` = 6n + 2 layers.
+
+    Raises:
+        BadOption: for another depth.
+    """
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
         raise BadOption(f"these nets have 6n + 2 layers (8, 14, 20, ...), not {depth}")

@@ -87,9 +87,15 @@ def _features(stages: tuple[tuple[int, ...], ...], batch_norm: bool) -> list[tup
     return named
 
 
-def vgg_cifar(stages: tuple[tuple[int, ...], ...], num_classes: int = 10, dropout: float = 0.5) -> VGG:
-    """Return the form for 32x32 images, of which five pooling layers leave 1x1 maps. Arguments as for :class:`VGG`."""
-    return VGG(stages, num_classes, batch_norm=True, hidden=512, grid=1, dropout=dropout)
+def vgg_cifar(
+    stages: tuple[tuple[int, ...], ...], num_classes: int = 10, dropout: float = 0.5, width: float = 1.0
+) -> VGG:
+    """Return the form for 32x32 images, of which five pooling layers leave 1x1 maps.
+
+    ``width`` multiplies the numbers of maps and of hidden units. The other arguments are those of :class:`VGG`.
+    """
+    stages = tuple(tuple(int(width * channels) for channels in stage) for stage in stages)
+    return VGG(stages, num_classes, batch_norm=True, hidden=int(width * 512), grid=1, dropout=dropout)
 
 
 PAPER_TABLE = "Simonyan and Zisserman 2015, Table"

@@ -19,10 +19,10 @@ from cnnlib.models.efficientnet import (
     DropConnect,
     EfficientNet,
     MBConv,
-    SqueezeExcite,
     compound_scaling,
 )
 from cnnlib.models.mobilenet_v2 import round_channels
+from cnnlib.models.senet import SqueezeExcitation
 
 
 def torchvision_net(name):
@@ -121,7 +121,7 @@ def test_normalisation_is_the_authors():
 
 def test_squeeze_is_a_quarter_of_the_blocks_input():
     block = MBConv(24, 40)
-    gate = next(module for module in block.modules() if isinstance(module, SqueezeExcite))
+    gate = next(module for module in block.modules() if isinstance(module, SqueezeExcitation))
     assert (gate.excite.conv1.in_channels, gate.excite.conv1.out_channels) == (144, 6)
 
 

@@ -58,7 +58,7 @@ def test_options_of_a_partial_show_what_it_binds():
 def test_available_filters():
     assert available("alexnet") == ["alexnet", "alexnet-two-towers", "alexnet-cifar", "alexnet-torchvision"]
     assert available("ALEXNET*s") == ["alexnet-two-towers"]
-    assert available("*20") == ["resnet20", "plain20"]
+    assert available("*resnet20") == ["resnet20", "se-resnet20"]
     assert set(available(family="ResNet", dataset="cifar-10")) >= {"resnet20", "plain110"}
     assert available(year=1998) == available("lenet*")
     assert available("lenet*", year=2012) == []
@@ -88,7 +88,15 @@ def test_headline_is_the_first_error_of_a_single_network(own_names):
     single = Published("top-1 error", 20.0, "1 crop", "there", runs=5, std=0.25)
     models.register("example-1", nn.Linear, published=[ensemble, single], **FACTS)
     assert card("example-1").headline is single
-    assert str(single) == "20 ± 0.25 % top-1 error (1 crop)"
+
+
+def test_published_error_names_its_data_set_unless_that_is_said():
+    error = Published("test error", 20.0, "1 crop", "there", "CIFAR-100", runs=5, std=0.25)
+    assert str(error) == "20 ± 0.25 % test error on CIFAR-100 (1 crop)"
+    assert error.beside("CIFAR-100") == "20 ± 0.25 % test error (1 crop)"
+    assert error.beside("CIFAR-10") == str(error)
+    assert "26 % test error on CIFAR-100 (1 run): " in str(card("vgg16-cifar"))
+    assert " on CIFAR-10 " not in str(card("vgg16-cifar"))
 
 
 def test_card_reads_well():
@@ -112,13 +120,15 @@ def run_command(*arguments: str) -> None:
 
 def test_command_prints_an_aligned_table(capsys):
     run_command("lenet*")
-    header, first, second = capsys.readouterr().out.splitlines()
+    caption, header, units, _, first, second = capsys.readouterr().out.splitlines()
+    assert caption == "Models that match, oldest paper first: 2"
     assert header.split("  ")[0] == "name"
+    assert units.split() == ["(millions)"]
     assert first.split() == [
-        *("lenet5-1998", "1998", "MNIST", "1x32x32", "60,000", "0.33", "M"),
+        *("lenet5-1998", "1998", "MNIST", "1x32x32", "60,000", "0.33"),
         *("0.95", "%", "test", "error", "(no", "distortions)"),
     ]
-    assert second.split() == ["lenet5", "1998", "MNIST", "1x32x32", "61,706", "0.42", "M"]
+    assert second.split() == ["lenet5", "1998", "MNIST", "1x32x32", "61,706", "0.42"]
     ends = [
         line.index(cell) + len(cell) for line, cell in ((header, "parameters"), (first, "60,000"), (second, "61,706"))
     ]
@@ -127,12 +137,12 @@ def test_command_prints_an_aligned_table(capsys):
 
 def test_command_lists_every_model(capsys):
     run_command()
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == available()
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[4:]] == available()
 
 
 def test_command_filters(capsys):
     run_command("--family", "lenet", "--dataset", "mnist", "--year", "1998")
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 6
 
 
 @pytest.mark.parametrize(

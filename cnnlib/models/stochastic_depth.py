@@ -1,0 +1,190 @@
+"""Stochastic depth. Huang, Sun, Liu, Sedra and Weinberger 2016, "Deep Networks with Stochastic Depth", 1603.09382.
+
+Implements sections 3 and 4 for CIFAR: the residual nets of 110 and 1202 layers. In every training step block l of L
+survives with probability p_l = 1 - l/L (1 - p_L) and is an identity otherwise; the test has all blocks, F times p_l.
+
+- One gate a block and mini-batch, for all its images. A dropped block is skipped: its batch norm sees nothing and its
+  weights get no gradient (``None``), so that SGD leaves them alone. In the authors' code weight decay and momentum
+  move them even then.
+- Nothing is rescaled in training. What torchvision, timm and others call stochastic depth divides F by p_l in training
+  instead, and tests with F itself: :class:`RescaledBlock`, a net of another name here.
+- Where the shape changes, the shortcut is a 2x2 average pooling and zeros for the new maps, as in the authors' code.
+- Gates are drawn on the CPU, where ``torch.manual_seed`` fixes them and no GPU is waited for. Since each decides which
+  layers run, ``torch.compile`` breaks the graph at each block in training (not in evaluation), a CUDA graph cannot hold
+  a training step, and DistributedDataParallel needs ``find_unused_parameters=True``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.resnet import PadShortcut, ResidualBlock, ResNet, cifar_depths, two_convolutions
+
+PAPER = Paper(
+    key="huang2016deep",
+    title="Deep Networks with Stochastic Depth",
+    authors="Huang, Sun, Liu, Sedra and Weinberger",
+    year=2016,
+    arxiv="1603.09382",
+)
+
+
+def survival_probabilities(blocks: int, last: float = 0.5) -> tuple[float, ...]:
+    """Return p_l = 1 - l/L (1 - ``last``) for l = 1, ..., L = ``blocks``: the linear rule (equation 4, Figure 2)."""
+    return tuple(1 - block / blocks * (1 - last) for block in range(1, blocks + 1))
+
+
+def expected_depth(probabilities: Sequence[float]) -> float:
+    """Return the mean number of blocks that survive a training step, the sum of the p_l (section 3).
+
+    By the linear rule to p_L = 1/2 it is (3L - 1) / 4: a quarter of the work of training is saved.
+    """
+    return sum(probabilities)
+
+
+class AveragePadShortcut(PadShortcut):
+    """Where the shape changes: means of ``stride`` x ``stride`` pixels (fewer at an odd edge), zeros for new maps."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__(in_channels, out_channels, stride)
+        self.subsample = nn.AvgPool2d(stride, ceil_mode=True)
+
+
+def average_and_pad(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Return the authors' form of option A: never a parameter."""
+    same_shape = stride == 1 and in_channels == out_channels
+    return nn.Identity() if same_shape else AveragePadShortcut(in_channels, out_channels, stride)
+
+
+class StochasticDepthBlock(ResidualBlock):
+    """A block of the paper: ``ReLU(shortcut(x) + b F(x))`` in training, ``ReLU(shortcut(x) + p F(x))`` in the test.
+
+    The gate b (equation 2) is 1 with probability p, ``survival``, and 0 otherwise. The rest is as for
+    :class:`~cnnlib.models.resnet.ResidualBlock`. The module ``relu`` may be set to work in place, on the sum. A dropped
+    block has no sum, and its input belongs to others.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        f: Callable[[int, int, int], nn.Module] = two_convolutions,
+        shortcut: Callable[[int, int, int], nn.Module] = average_and_pad,
+        survival: float = 1.0,
+    ):
+        super().__init__(in_channels, out_channels, stride, f, shortcut)
+        self.survival = survival
+
+    def survives(self) -> bool:
+        """Draw the gate of one training step."""
+        return torch.rand((), device="cpu").item() < self.survival
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.shortcut(x)
+        if not self.training:
+            return self.relu(shortcut + self.survival * self.f(x))
+        return self.relu(shortcut + self.f(x)) if self.survives() else F.relu(shortcut)
+
+
+class RescaledBlock(StochasticDepthBlock):
+    """The rescaled form: ``ReLU(shortcut(x) + b/p F(x))`` in training, the residual block in the test."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.shortcut(x)
+        if not self.training:
+            return self.relu(shortcut + self.f(x))
+        return self.relu(shortcut + self.f(x) / self.survival) if self.survives() else F.relu(shortcut)
+
+
+def in_order(block: Callable[..., nn.Module], probabilities: Sequence[float]) -> Callable[[int, int, int], nn.Module]:
+    """Return a maker of blocks, for one net, which gives the l-th block the l-th of the survival ``probabilities``."""
+    remaining = iter(probabilities)
+
+    def next_block(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        return block(in_channels, out_channels, stride, survival=next(remaining))
+
+    return next_block
+
+
+def cifar_stochastic_depth(depth: int, num_classes: int = 10, survival: float | Sequence[float] = 0.5) -> ResNet:
+    """Return the net of ``depth`` = 6n + 2 layers for 32x32 images, by the paper.
+
+    ``survival`` is p_L of the linear rule, or the survival probabilities of all 3n blocks: ``[0.8] * 54`` is the
+    uniform rule for 110 layers.
+
+    Raises:
+        BadOption: for another depth, another number of probabilities, or one outside [0, 1].
+    """
+    return _cifar(StochasticDepthBlock, depth, num_classes, survival)
+
+
+def cifar_rescaled_stochastic_depth(
+    depth: int, num_classes: int = 10, survival: float | Sequence[float] = 0.5
+) -> ResNet:
+    """Return the same net of rescaled blocks. Arguments and errors as for :func:`cifar_stochastic_depth`."""
+    return _cifar(RescaledBlock, depth, num_classes, survival)
+
+
+def _cifar(block: Callable[..., nn.Module], depth: int, num_classes: int, survival: float | Sequence[float]) -> ResNet:
+    depths = cifar_depths(depth)
+    blocks = sum(depths)
+    if isinstance(survival, int | float):
+        survival = survival_probabilities(blocks, survival)
+    if len(survival) != blocks:
+        raise BadOption(f"{depth} layers have {blocks} blocks, but these are {len(survival)} survival probabilities")
+    if wrong := [probability for probability in survival if not 0 <= probability <= 1]:
+        raise BadOption(f"a survival probability lies between 0 and 1, unlike {wrong[0]}")
+    return ResNet(in_order(block, survival), depths, (16, 32, 64), num_classes=num_classes)
+
+
+def _paper(value: float, protocol: str, where: str = "Table 1", dataset: str = "CIFAR-10") -> Published:
+    return Published("test error", value, f"1 run, {protocol}", f"Huang et al. 2016, {where}", dataset)
+
+
+# "Constant depth" is survival=1: the same net with no block dropped, trained in the same way.
+BEST = "best epoch on the validation set"
+AUGMENTED, BARE = f"crops and flips, {BEST}", f"no augmentation, {BEST}"
+CONSTANT, BARE_CONSTANT = f"constant depth, {AUGMENTED}", f"constant depth, {BARE}"
+PUBLISHED = {
+    110: [
+        _paper(5.25, AUGMENTED),
+        _paper(11.66, BARE),
+        _paper(6.41, CONSTANT),
+        _paper(13.63, BARE_CONSTANT),
+        _paper(24.98, AUGMENTED, dataset="CIFAR-100"),
+        _paper(37.80, BARE, dataset="CIFAR-100"),
+        _paper(27.76, CONSTANT, dataset="CIFAR-100"),
+        _paper(27.22, CONSTANT, "section 4, text", dataset="CIFAR-100"),  # the paper disagrees with itself
+        _paper(44.74, BARE_CONSTANT, dataset="CIFAR-100"),
+    ],
+    1202: [_paper(4.91, "crops and flips", "section 4"), _paper(6.67, "constant depth, crops and flips", "section 4")],
+}
+COUNTS = {  # parameters and multiply-adds; 32 layers are ours, small enough for short trainings
+    32: (464_154, 68_862_592),
+    110: (1_727_962, 252_887_680),
+    1202: (19_421_274, 2_829_238_912),
+}
+for _depth, (_parameters, _multiply_adds) in COUNTS.items():
+    for _suffix, _build, _errors, _about in (
+        ("", cifar_stochastic_depth, PUBLISHED.get(_depth, ()), "F scaled in the test"),
+        ("-rescaled", cifar_rescaled_stochastic_depth, (), "F rescaled in training"),
+    ):
+        register(
+            f"stochastic-depth-{_depth}{_suffix}",
+            partial(_build, _depth),
+            paper=PAPER,
+            family="stochastic-depth",
+            dataset="CIFAR-10",
+            input_size=(3, 32, 32),
+            parameters=_parameters,
+            multiply_adds=_multiply_adds,
+            published=_errors,
+            about=f"{_depth} layers for 32x32 images, blocks dropped at random, {_about}",
+        )

@@ -1,0 +1,91 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cnnlib.measure import BadArgument, gradient_flow
+from cnnlib.models import create
+
+
+def batch(count=4, classes=10):
+    noise = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, 8, 8, generator=noise), torch.arange(count) % classes
+
+
+def test_sizes_are_those_of_autograd():
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 5, 3), nn.Linear(5, 10)
+    net = nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), second)
+    images, labels = batch()
+    maps = first(images)
+    loss = F.cross_entropy(net[1:](maps), labels)
+    by_maps, by_weight = torch.autograd.grad(loss, (maps, first.weight))
+    flow = gradient_flow(net, images, labels)
+    assert [row.layer for row in flow] == ["0", "4"]
+    rms = lambda values: math.sqrt(values.detach().square().mean())  # noqa: E731
+    assert flow[0].signal == pytest.approx(rms(maps), rel=1e-5)
+    assert flow[0].gradient == pytest.approx(4 * rms(by_maps), rel=1e-5)
+    assert flow[0].weight_gradient == pytest.approx(rms(by_weight), rel=1e-5)
+
+
+def test_the_gradient_of_an_image_does_not_depend_on_how_many_there_are():
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(180, 10))
+    images, labels = batch(1)
+    (one, _), (many, _) = (gradient_flow(net, images.repeat(n, 1, 1, 1), labels.repeat(n)) for n in (1, 3))
+    assert many.gradient == pytest.approx(one.gradient, rel=1e-5)
+
+
+def test_the_network_stays_as_it_is():
+    net = create("resnet20").eval()
+    before = copy.deepcopy(net.state_dict())
+    state = torch.get_rng_state()
+    flow = gradient_flow(net, *batch())
+    assert len(flow) == 20
+    assert flow[0].layer == "stem.conv"
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert not net.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_batch_norm_a_deep_plain_net_loses_its_signal_and_a_shortcut_keeps_it():
+    def stack(block):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 8, 3, padding=1), *(block() for _ in range(20)), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*layers, nn.Linear(8, 10))
+
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(x).relu()
+
+    class Residual(Plain):
+        def forward(self, x):
+            return x + super().forward(x)
+
+    plain, residual = (gradient_flow(stack(block), *batch()) for block in (Plain, Residual))
+    assert plain[0].gradient < 1e-3 * plain[-2].gradient
+    assert residual[0].gradient > 0.1 * residual[-2].gradient
+
+
+def test_auxiliary_heads_do_not_count():
+    class TwoAnswers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.other = nn.Linear(192, 10), nn.Linear(192, 10)
+
+        def forward(self, x):
+            return self.main(x.flatten(1)), self.other(x.flatten(1))
+
+    assert [row.layer for row in gradient_flow(TwoAnswers(), *batch())] == ["main"]
+
+
+def test_nothing_to_measure():
+    with pytest.raises(BadArgument, match="Sequential has no convolution or linear layer"):
+        gradient_flow(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192)), *batch(classes=4))

@@ -1,10 +1,12 @@
-"""The browser that the tests of explorers and of built pages share."""
+"""What tests of several areas share: the command line, and the browser for explorers and built pages."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from cnnlib.__main__ import main
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -15,6 +17,20 @@ QUIET = (
     "--no-first-run",
     "--disable-quic",
 )
+
+
+@pytest.fixture
+def cnn(data, monkeypatch, tmp_path, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in an empty folder on the area's ``data``; return its exit status and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cnnlib.data.load", lambda name, progress: data)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(arguments)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

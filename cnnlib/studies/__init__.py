@@ -1,11 +1,11 @@
 """Experiments with records: what is compared, what was measured, and what that shows."""
 
-from cnnlib.studies import alexnet_tricks
+from cnnlib.studies import alexnet_tricks, degradation, families, variants
 from cnnlib.studies.alexnet_tricks import steps_to
 from cnnlib.studies.comparison import compare, with_recorded
 from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.record import Record, load_records
+from cnnlib.studies.record import Probed, Record, load_records
 from cnnlib.studies.running import load_ensemble, publish, run, run_ensemble
 from cnnlib.studies.statistics import Summary, differ, summarise
 from cnnlib.studies.study import STUDIES, Arm, Scale, Study, find_study, register

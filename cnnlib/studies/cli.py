@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 EXAMPLES = """examples:
@@ -37,35 +36,30 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     study.set_defaults(run=run_study)
 
 
-def run_study(options: argparse.Namespace) -> int:
+def run_study(options: argparse.Namespace) -> None:
     """Run a study, print its table, and publish its records if asked to."""
     from cnnlib import settings
     from cnnlib.studies import STUDIES, compare, find_study, publish, run, run_ensemble
     from cnnlib.studies.ensembles import ensemble_name
-    from cnnlib.training import Interrupted
-    from cnnlib.training.cli import INTERRUPTED, load_data, use_threads
+    from cnnlib.training.cli import load_data, use_threads
 
     if options.name is None:
         for study in STUDIES.values():
             print(f"{study.name:26} {study.question}")
-        return 0
+        return
     study, budget = find_study(options.name), settings.budget(options.budget)
     study.scale(budget)
     use_threads(options.threads)
     data = load_data(study.data, progress=not options.quiet)
-    try:
-        records = run(
-            study,
-            budget=budget,
-            seeds=options.seeds,
-            arms=options.arms,
-            data=data,
-            folder=options.out,
-            progress=not options.quiet,
-        )
-    except Interrupted as interrupt:
-        print(f"\n{interrupt}", file=sys.stderr)
-        return INTERRUPTED
+    records = run(
+        study,
+        budget=budget,
+        seeds=options.seeds,
+        arms=options.arms,
+        data=data,
+        folder=options.out,
+        progress=not options.quiet,
+    )
     print(compare(study, records))
     averaged = run_ensemble(study, records, study.images(data, study.scale(budget)))
     if averaged:
@@ -76,4 +70,3 @@ def run_study(options: argparse.Namespace) -> int:
     if options.publish:
         for path in publish(study, budget, options.out):
             print(f"published {path}")
-    return 0

@@ -2,66 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from statistics import fmean
 
+import torch
+
+from cnnlib.measure import multiply_adds
+from cnnlib.models import Published, card
+from cnnlib.settings import BUDGETS
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.record import Record, in_order, load_records
 from cnnlib.studies.statistics import Summary, differ, summarise
-from cnnlib.studies.study import Study
-from cnnlib.training import Table
-from cnnlib.training.table import in_words
+from cnnlib.studies.study import Arm, Study
+from cnnlib.table import Column, Table
+from cnnlib.training import Recipe, Run
+from cnnlib.training.network import registered
+from cnnlib.training.words import in_words
 
 MEASURES = {"training error": "train_error", "test error": "test_error"}
+IMAGE = (3, 32, 32)
+"""What multiply-adds are counted for: an image of CIFAR."""
+NOTHING = "–"
+FEW = 3
+"""So many pairs of arms without a difference are named; more are counted."""
 
 
-def compare(study: Study, records: Sequence[Record]) -> Table:
-    """Return the results of a study: one row an arm, mean ± standard deviation over its seeds.
+def compare(study: Study, records: Sequence[Record] | None = None) -> Table:
+    """Return the results of a study: one row an arm, two columns a budget, and what the paper says.
 
-    The notes below the table name the arms that differ, and rank nothing whose 95 % intervals overlap
-    (:mod:`cnnlib.studies.statistics`).
+    Errors are mean ± standard deviation over seeds, in brackets their number, after the last step. The notes below
+    name length, time and hardware of each budget, the recipes with their deviations from the published ones, and the
+    arms that differ. They rank nothing whose 95 % intervals overlap (:mod:`cnnlib.studies.statistics`).
 
     Args:
         study: the study.
-        records: of one budget and one data set, each arm and seed at most once.
+        records: of one data set, each arm and seed at most once a budget; default: those that come with the package.
 
     Raises:
         StudyError: if there are none, or if they are not comparable.
     """
+    records = load_records(study) if records is None else records
     if not records:
         raise StudyError(f"there are no records of the study {study.name!r}; make some with cnnlib.studies.run")
     _require_comparable(study, records)
-    arms = {
-        label: [record for record in in_order(study, records) if record.arm == label]
-        for label in study.arms
-        if any(record.arm == label for record in records)
+    records = in_order(study, records)
+    budgets = [budget for budget in BUDGETS if any(record.run.budget == budget for record in records)]
+    cells = {
+        (arm, budget): [record.run for record in records if (record.arm, record.run.budget) == (arm, budget)]
+        for arm in study.arms
+        for budget in budgets
     }
-    summaries = {
-        measure: {
-            label: summarise([getattr(record.run, attribute) for record in chosen]) for label, chosen in arms.items()
-        }
-        for measure, attribute in MEASURES.items()
-    }
+    measured = [arm for arm in study.arms if any(cells[arm, budget] for budget in budgets)]
+    recipes = list(dict.fromkeys(study.arms[arm].recipe for arm in measured))
+    paper = {arm: published(study, study.arms[arm]) for arm in measured}
     return Table(
-        caption=_caption(study, records[0]),
-        columns=("", "n", *(f"{measure}, %" for measure in MEASURES), "parameters", "steps", "time a run", "hardware"),
+        caption=_caption(study, records[0].run),
+        columns=(
+            *(Column("", numeric=False), Column("parameters"), Column("multiply-adds")),
+            *(Column(f"{budget}: {measure}", "%") for budget in budgets for measure in MEASURES),
+            *(Column("paper: test error", "%"), Column("recipe", numeric=False)),
+        ),
         rows=tuple(
             (
-                label,
-                str(len(chosen)),
-                *(str(summaries[measure][label]) for measure in MEASURES),
-                _each([f"{record.run.parameters:,}" for record in chosen]),
-                _each([f"{record.run.steps:,}" for record in chosen]),
-                in_words(fmean(record.run.seconds for record in chosen)),
-                _each([record.run.hardware for record in chosen]),
+                arm,
+                _each(f"{run.parameters:,}" for budget in budgets for run in cells[arm, budget]),
+                f"{_cost(study.arms[arm]):,}",
+                *(_cell(cells[arm, budget], name) for budget in budgets for name in MEASURES.values()),
+                f"{paper[arm].value:g} ({paper[arm].protocol})" if paper[arm] else NOTHING,
+                _letter(recipes.index(study.arms[arm].recipe)),
             )
-            for label, chosen in arms.items()
+            for arm in measured
         ),
         notes=(
-            *(line for measure in MEASURES for line in _verdicts(measure, summaries[measure])),
-            "Mean ± standard deviation over n seeds, after the last step. A difference counts as shown where the 95 % "
-            "confidence intervals of the means do not overlap.",
+            *(line for budget in budgets for line in _findings(budget, measured, cells)),
+            *(_conditions(budget, [run for arm in measured for run in cells[arm, budget]]) for budget in budgets),
+            *_gaps(study, budgets, measured, cells),
+            *(f"Recipe {_letter(index)}: {_recipe(recipe)}" for index, recipe in enumerate(recipes)),
+            *(f"Paper: {source}." for source in dict.fromkeys(error.source for error in paper.values() if error)),
+            "Mean ± standard deviation (number of seeds), after the last step. A difference counts as shown where the "
+            "95 % confidence intervals of the means do not overlap.",
         ),
     )
 
@@ -82,44 +102,108 @@ def with_recorded(study: Study, live: Sequence[Record]) -> list[Record]:
     return in_order(study, [*live, *fitting])
 
 
+def published(study: Study, arm: Arm) -> Published | None:
+    """Return the published error of an arm's network on the study's data: the arm's own, or that of its card."""
+    if arm.published or arm.overrides or study.subset:
+        return arm.published
+    errors = card(arm.model).published
+    return next((error for error in errors if error.dataset == study.data_name and error.networks == 1), None)
+
+
 def _require_comparable(study: Study, records: Sequence[Record]) -> None:
     for what, values in (
         ("studies", {record.study for record in records} | {study.name}),
         ("data sets", {record.run.data for record in records}),
-        ("budgets", {str(record.run.budget) for record in records}),
     ):
         if len(values) > 1:
             raise StudyError(f"records of different {what} cannot be compared: {', '.join(sorted(values))}")
-    seen = [(record.arm, record.run.seed) for record in records]
-    twice = {f"{arm} seed {seed}" for arm, seed in seen if seen.count((arm, seed)) > 1}
+    seen = [(record.run.budget, record.arm, record.run.seed) for record in records]
+    twice = {f"{arm} seed {seed} ({budget})" for budget, arm, seed in seen if seen.count((budget, arm, seed)) > 1}
     if twice:
         raise StudyError(f"more than one record of {', '.join(sorted(twice))}")
 
 
-def _caption(study: Study, record: Record) -> str:
-    run = record.run
+def _caption(study: Study, run: Run) -> str:
     data = f"{run.data.upper()}, IN PLACE OF {run.stands_in_for}: NOT COMPARABLE" if run.stands_in_for else run.data
-    return f"{study.question} {data}, {run.train_images:,} training images, budget {run.budget}"
+    return f"{study.question} {data}, {run.train_images:,} training images"
 
 
-def _each(values: Sequence[str]) -> str:
+def _cost(arm: Arm) -> int:
+    with torch.device("meta"):
+        return multiply_adds(registered(arm.model, arm.overrides), IMAGE)
+
+
+def _cell(runs: Sequence[Run], measure: str) -> str:
+    return f"{summarise([getattr(run, measure) for run in runs])} ({len(runs)})" if runs else NOTHING
+
+
+def _letter(index: int) -> str:
+    return "abcdefghijklmnopqrstuvwxyz"[index]
+
+
+def _recipe(recipe: Recipe) -> str:
+    deviations = f" Deviates: {recipe.deviations}." if recipe.deviations else ""
+    return f"{recipe} ({recipe.source or 'ours'}).{deviations}"
+
+
+def _conditions(budget: str, runs: Sequence[Run]) -> str:
+    steps = _each(f"{count:,}" for count in sorted({run.steps for run in runs}))
+    seconds = in_words(fmean(run.seconds for run in runs))
+    return f"{budget}: {steps} steps, {seconds} a run on average, on {_each(run.hardware for run in runs)}."
+
+
+def _gaps(
+    study: Study, budgets: Sequence[str], measured: Sequence[str], cells: dict[tuple[str, str], list[Run]]
+) -> list[str]:
+    """Say which budgets and arms have no records."""
+    gaps = [f"{budget} (all)" for budget in study.budgets if budget not in budgets and budget != "smoke"]
+    gaps += [f"{arm} (all)" for arm in study.arms if arm not in measured]
+    gaps += [f"{arm} ({budget})" for arm in measured for budget in budgets if not cells[arm, budget]]
+    return [f"{NOTHING} Not measured yet: {', '.join(gaps)}."] if gaps else []
+
+
+def _each(values: Iterable[str]) -> str:
     """Return the one value that all share, or all of them."""
     return "; ".join(dict.fromkeys(values))
 
 
-def _verdicts(measure: str, summaries: dict[str, Summary]) -> list[str]:
-    """Return what the intervals say about each pair of arms."""
-    verdicts, alike = [], []
-    for a, b in combinations(summaries, 2):
-        if differ(summaries[a], summaries[b]):
-            lower, higher = sorted((a, b), key=lambda label: summaries[label].mean)
-            gap = summaries[higher].mean - summaries[lower].mean
-            verdicts.append(f"{measure}: {lower} is {gap:.2f} points lower than {higher}.")
-        else:
-            alike.append(f"{a} and {b}")
+def _findings(budget: str, arms: Sequence[str], cells: dict[tuple[str, str], list[Run]]) -> list[str]:
+    return [
+        f"{budget}, {line}"
+        for measure, attribute in MEASURES.items()
+        for line in verdicts(
+            measure,
+            {
+                arm: summarise([getattr(run, attribute) for run in cells[arm, budget]])
+                for arm in arms
+                if cells[arm, budget]
+            },
+        )
+    ]
+
+
+def verdicts(measure: str, summaries: dict[str, Summary]) -> list[str]:
+    """Return what the intervals say about each pair of arms, a line for each arm that is lower than others."""
+    ranked = sorted(summaries, key=lambda arm: summaries[arm].mean)
+    pairs = [*combinations(ranked, 2)]
+    shown = [(lower, higher) for lower, higher in pairs if differ(summaries[lower], summaries[higher])]
+    lines = []
+    for arm in ranked:
+        gaps = [
+            f"than {higher} by {summaries[higher].mean - summaries[arm].mean:.2f}"
+            for lower, higher in shown
+            if lower == arm
+        ]
+        if gaps:
+            lines.append(f"{measure}: {arm} is lower {', '.join(gaps)} points.")
+    alike = [pair for pair in pairs if pair not in shown]
     if alike:
-        which = "; ".join(alike) if verdicts or len(alike) == 1 else f"any two of {', '.join(summaries)}"
+        names = "; ".join(" and ".join(sorted(pair, key=list(summaries).index)) for pair in alike)
+        which = names if len(alike) <= FEW else f"any two of the others ({len(alike)} pairs)"
+        if not shown and len(alike) > 1:
+            which = f"any two of {', '.join(summaries)}"
         single = any(summary.interval is None for summary in summaries.values())
-        why = " (a single run has no error bar)" if single else ""
-        verdicts.append(f"{measure}: no difference shown between {which}{why}.")
-    return verdicts
+        lines.append(
+            f"{measure}: no difference shown between {which}{' (a single run has no error bar)' if single else ''}."
+        )
+    return lines

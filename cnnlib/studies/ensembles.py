@@ -13,7 +13,8 @@ import torch
 from cnnlib.data import ImageSet
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.statistics import summarise
-from cnnlib.training import Run, Table, predict
+from cnnlib.table import Column, Table
+from cnnlib.training import Run, predict
 from cnnlib.training.run import title
 
 
@@ -57,7 +58,7 @@ class Ensemble:
         each = summarise(self.alone)
         return Table(
             caption=f"{title(self.model, self.overrides, self.data, self.stands_in_for)}, {self.images:,} test images",
-            columns=("", "test error, %"),
+            columns=(Column("", numeric=False), Column("test error", "%")),
             rows=(
                 *((f"seed {seed}", f"{error:.2f}") for seed, error in zip(self.seeds, self.alone, strict=True)),
                 (f"mean ± standard deviation of the {len(self.seeds)}", str(each)),

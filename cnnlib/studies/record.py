@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from cnnlib.studies.errors import RecordError
 from cnnlib.studies.study import Study
@@ -18,16 +19,25 @@ SHIPPED = Path(__file__).with_name("records")
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What a study's probe measured, in values of JSON: on the network before the training, and after it."""
+
+    initial: Any
+    trained: Any
+
+
+@dataclass(frozen=True)
 class Record:
     """A finished training of a study: which arm, and what came of it. The budget is the run's."""
 
     study: str
     arm: str
     run: Run
+    probe: Probed | None = None
 
     @property
     def file_name(self) -> str:
-        """Name of the record's file: budget, arm and seed, and the data set if it is a stand-in."""
+        """Name of the record's file, from budget, arm and seed, and the data set if it is a stand-in."""
         return file_name(self.run.budget, self.arm, self.run.seed, self.run.data if self.run.stands_in_for else None)
 
     def save(self, folder: str | Path) -> Path:
@@ -35,6 +45,8 @@ class Record:
         path = Path(folder) / self.study / self.file_name
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "study": self.study, "arm": self.arm, "run": self.run.as_dict()}
+        if self.probe:
+            content["probe"] = asdict(self.probe)
         partial = path.with_name(path.name + ".partial")
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
@@ -51,7 +63,8 @@ class Record:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
                 raise RecordError(f"its format is {content['format']}, and this is format {FORMAT}")
-            return cls(study=content["study"], arm=content["arm"], run=Run.from_dict(content["run"]))
+            probe = Probed(**content["probe"]) if "probe" in content else None
+            return cls(study=content["study"], arm=content["arm"], run=Run.from_dict(content["run"]), probe=probe)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RunError, RecordError) as error:
             raise RecordError(f"{path} holds no record of a study ({error}); delete it or fetch it again") from error
 

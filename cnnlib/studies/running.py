@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
-from cnnlib.studies.record import SHIPPED, Record, check, file_name, load_records
-from cnnlib.studies.study import Study
-from cnnlib.training import Progress, fit
+from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records
+from cnnlib.studies.study import Arm, Study
+from cnnlib.training import Progress, Run, fit
+from cnnlib.training.network import build
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -81,7 +84,7 @@ def run(
                 budget=budget,
                 progress=display,
             )
-            record = Record(study.name, label, finished)
+            record = Record(study.name, label, finished, _probed(study, arm, finished, images))
             records.append(record)
             if folder:
                 record.save(folder)
@@ -92,10 +95,20 @@ def run(
     return records
 
 
+def _probed(study: Study, arm: Arm, run: Run, images: ImageSet) -> Probed | None:
+    """Measure the trained network, and its twin with the weights that it began with."""
+    if study.probe is None:
+        return None
+    device = next(run.module.parameters()).device
+    with torch.random.fork_rng():
+        *_, untrained = build((arm.model, arm.overrides), images, run.seed, device)
+    return Probed(initial=study.probe(untrained, images), trained=study.probe(run.module, images))
+
+
 def _for(study: Study, data: ImageSet) -> ImageSet:
     """Return the data, marked as a stand-in if it is not the study's."""
-    wanted = study.data.upper().replace("CIFAR", "CIFAR-")
-    return data if wanted in (data.name, data.stands_in_for) else replace(data, stands_in_for=wanted)
+    known = study.data_name in (data.name, data.stands_in_for)
+    return data if known else replace(data, stands_in_for=study.data_name)
 
 
 def run_ensemble(study: Study, records: Sequence[Record], data: ImageSet) -> Ensemble | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import nn
+
 from cnnlib import settings
 from cnnlib.data import ImageSet
+from cnnlib.models import Published
 from cnnlib.studies.errors import StudyError
 from cnnlib.training import Recipe
 
@@ -16,12 +19,14 @@ from cnnlib.training import Recipe
 class Arm:
     """One of the things compared: a registered model, what is changed in it, and how it is trained.
 
-    ``overrides`` are values of JSON; ``"nn.Tanh"`` stands for the class of torch.nn.
+    ``overrides`` are values of JSON; ``"nn.Tanh"`` stands for the class of torch.nn. ``published`` is what a paper
+    reports for this arm, if the model's card does not say it.
     """
 
     model: str
     recipe: Recipe
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    published: Published | None = None
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,26 @@ class Scale:
         epochs: likewise; if neither is given, the recipe's own length.
         seeds: one training each.
         images: use only so many training and test images (for tests); None uses all.
+        batch_size: likewise, images a step instead of the recipe's.
     """
 
     steps: int | None = None
     epochs: float | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     images: int | None = None
+    batch_size: int | None = None
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return a recipe of this length and of unchanged shape."""
+        if self.batch_size is not None:
+            recipe = recipe.replace(batch_size=self.batch_size)
         if self.steps is None and self.epochs is None:
             return recipe
         return recipe.limited(steps=self.steps, epochs=self.epochs)
+
+
+SMOKE = Scale(steps=2, seeds=(0,), images=64, batch_size=16)
+"""Real trainings of a second each, for tests."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,8 @@ class Study:
         log_every: steps between points of the learning curve.
         evaluate_every: epochs between evaluations on the test set.
         ensemble: the arm whose networks are also averaged into an ensemble, if any.
+        probe: ``probe(network, images)`` measures something else, in values of JSON, on the network before and after
+            the training; it must leave the network as it is.
     """
 
     name: str
@@ -72,6 +87,12 @@ class Study:
     log_every: int | None = None
     evaluate_every: int = 1
     ensemble: str | None = None
+    probe: Callable[[nn.Module, ImageSet], Any] | None = None
+
+    @property
+    def data_name(self) -> str:
+        """The data set as it is printed, such as ``"CIFAR-10"``."""
+        return self.data.upper().replace("CIFAR", "CIFAR-")
 
     def scale(self, budget: str | None = None) -> Scale:
         """Return what a budget means here; None is the budget in force.

@@ -2,6 +2,7 @@
 
 from cnnlib.training.engine import fit
 from cnnlib.training.errors import (
+    BenchError,
     CheckpointError,
     CheckpointMismatch,
     Diverged,
@@ -14,4 +15,3 @@ from cnnlib.training.evaluation import Evaluation, evaluate, predict
 from cnnlib.training.progress import Progress
 from cnnlib.training.recipe import RECIPES, Recipe, find_recipe, recipe_for
 from cnnlib.training.run import Point, Run
-from cnnlib.training.table import Table

@@ -1,66 +1,152 @@
-"""How much faster this package trains than the loop that most people write."""
+"""How much faster this package trains than the loop that most people write, and what each step on the way gains."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
+import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
+from cnnlib.data.augment import normalise
 from cnnlib.models import create
-from cnnlib.training import hardware
+from cnnlib.table import Column, Table
+from cnnlib.training import hardware, memory
 from cnnlib.training.batches import Batches
+from cnnlib.training.errors import BenchError
 from cnnlib.training.recipe import Recipe, recipe_for
 from cnnlib.training.run import conditions
-from cnnlib.training.step import Step
-from cnnlib.training.table import Table
+from cnnlib.training.step import AUTOCAST, Step
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What a training loop does. The fields stand in the order of the steps from the usual loop to this package's.
+
+    Attributes:
+        on_device: the images lie on the device, and an epoch of them is augmented at once.
+        channels_last: images and weights have the channel as their last dimension in memory.
+        unread: no number is read back within a step, and the optimiser is one fused operation.
+        less_memory: freed memory is kept, and ReLUs work in place; see memory.py.
+        precision: of convolutions and matrix products.
+        compiled: with ``torch.compile``.
+    """
+
+    on_device: bool = False
+    channels_last: bool = False
+    unread: bool = False
+    less_memory: bool = False
+    precision: str = "fp32"
+    compiled: bool = False
+
+
+def ladder(precision: str, *, workers: int, compile: bool) -> dict[str, Loop]:
+    """Return the loops to compare, each with one thing more than the one before."""
+    steps: list[tuple[str, dict[str, Any]]] = [
+        (f"usual loop, {workers} workers", {}),
+        ("images on the device, augmented an epoch at a time", {"on_device": True}),
+        ("channels_last", {"channels_last": True}),
+        ("nothing read back, fused optimiser", {"unread": True}),
+        ("memory kept, ReLU in place", {"less_memory": True}),
+    ]
+    if precision != "fp32":
+        steps.append((precision, {"precision": precision}))
+    if compile:
+        steps.append(("torch.compile", {"compiled": True}))
+    loops = itertools.accumulate((changes for _, changes in steps), lambda all, more: all | more)
+    return {label: Loop(**changes) for (label, _), changes in zip(steps, loops, strict=True)}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the machine can do: floating-point operations and bytes a second, of a product of matrices and of a copy."""
+
+    operations: float
+    bytes: float
 
 
 @dataclass(frozen=True, repr=False)
 class Bench:
-    """Images per second of both loops, round by round.
+    """Images per second of each loop, round by round.
 
     Attributes:
         model: registered name.
         batch_size: images a step.
         hardware: device and conditions in words.
-        workers: of the usual loop's DataLoader.
-        usual: images per second of the usual loop, one number a round.
-        ours: of this package.
+        speeds: by loop, the usual one first, this package's last.
+        operations: floating-point operations of one image's training step.
+        bytes: what its operations read and write, one by one.
+        limits: of the device, by the precision.
     """
 
     model: str
     batch_size: int
     hardware: str
-    workers: int
-    usual: tuple[float, ...]
-    ours: tuple[float, ...]
+    speeds: dict[str, tuple[float, ...]]
+    operations: float
+    bytes: float
+    limits: dict[str, Limits]
 
     @property
     def ratio(self) -> float:
-        """Median over the rounds of ours to the usual."""
-        return statistics.median(ours / usual for ours, usual in zip(self.ours, self.usual, strict=True))
+        """Median over the rounds of this package's speed to the usual loop's."""
+        usual, *_, ours = self.speeds.values()
+        return _ratio(ours, usual)
 
     def table(self) -> Table:
-        """Return both speeds and their ratio as a table."""
-        ratios = [ours / usual for ours, usual in zip(self.ours, self.usual, strict=True)]
+        """Return all loops as a table."""
+        usual = next(iter(self.speeds.values()))
+        before = [usual, *self.speeds.values()]
         return Table(
             caption=f"Training {self.model}, batch {self.batch_size}, on {self.hardware}",
-            columns=("", "images/s, median", "least", "most"),
+            columns=(
+                Column("each loop has what those above have", numeric=False),
+                *(Column("median", "images/s"), Column("least"), Column("most")),
+                *(Column("to the usual"), Column("to the one above")),
+            ),
             rows=tuple(
-                (name, *(f"{statistic(speeds):,.0f}" for statistic in (statistics.median, min, max)))
-                for name, speeds in ((f"usual loop, {self.workers} workers", self.usual), ("cnnlib", self.ours))
+                (
+                    label,
+                    *(f"{statistic(speeds):,.0f}" for statistic in (statistics.median, min, max)),
+                    *(f"{_ratio(speeds, other):.2f}" for other in (usual, above)),
+                )
+                for (label, speeds), above in zip(self.speeds.items(), before, strict=False)
             ),
-            notes=(
-                f"cnnlib is {self.ratio:.2f} times as fast (median of {len(ratios)} alternating rounds, "
-                f"{min(ratios):.2f} to {max(ratios):.2f}).",
-            ),
+            notes=(self._verdict(), self._rates()),
+        )
+
+    def _verdict(self) -> str:
+        rounds = len(next(iter(self.speeds.values())))
+        return (
+            f"cnnlib is {self.ratio:.2f} times as fast as the usual loop. Ratios are medians of {rounds} rounds, in "
+            "which the loops took turns."
+        )
+
+    def _rates(self) -> str:
+        speed = statistics.median(list(self.speeds.values())[-1])
+        limits = "; ".join(
+            f"a product of matrices in {precision} reaches {limit.operations / 1e9:,.0f} GFLOP/s"
+            for precision, limit in self.limits.items()
+        )
+        copy = next(iter(self.limits.values())).bytes
+        return (
+            f"A training step takes {self.operations / 1e6:,.0f} MFLOP an image, two for each multiply-add, and its "
+            f"operations read and write {self.bytes / 1e6:,.0f} MB in fp32: at {speed:,.0f} images/s that is "
+            f"{speed * self.operations / 1e9:,.0f} GFLOP/s and {speed * self.bytes / 1e9:,.1f} GB/s. On this device "
+            f"{limits}; a copy of memory moves {copy / 1e9:,.1f} GB/s, reading and writing."
         )
 
     def __str__(self) -> str:
@@ -72,6 +158,10 @@ class Bench:
         return self.table()._repr_html_()
 
 
+def _ratio(speeds: tuple[float, ...], others: tuple[float, ...]) -> float:
+    return statistics.median(speed / other for speed, other in zip(speeds, others, strict=True))
+
+
 def bench(
     data: ImageSet,
     model: str = "resnet20",
@@ -81,12 +171,16 @@ def bench(
     steps: int = 20,
     workers: int = 2,
     device: torch.device | str | None = None,
+    precision: str | None = None,
+    compile: bool = False,
 ) -> Bench:
-    """Train with both loops in turns and compare their speed.
+    """Time training with this package against the usual loop, and with what lies between them.
 
-    The usual loop is torchvision's crop, flip and normalisation image by image in a DataLoader with workers, an eager
-    network with its maps in NCHW order, and ``loss.item()`` in every step. Each round is an epoch of ``steps`` batches,
-    so that our augmentation of a whole epoch at once is counted in full. One round before the first is not counted.
+    Each loop runs in a process of its own, and they take turns, so that a machine whose speed changes does not favour
+    one of them. The usual loop is the one of many tutorials: a ``DataLoader`` with workers that transform image by
+    image with torchvision, feature maps in NCHW order, and ``loss.item()`` in every step. Each round is an epoch of
+    ``steps`` batches, so that our augmentation of a whole epoch at once is counted in full. One round before the first
+    is not counted.
 
     Args:
         data: where the images come from.
@@ -96,58 +190,143 @@ def bench(
         steps: batches in a round.
         workers: processes of the usual loop's DataLoader.
         device: default :func:`cnnlib.device`.
+        precision: of this package's loop; default as for :func:`cnnlib.fit`.
+        compile: compare ``torch.compile`` as well; this takes a minute or more.
+
+    Raises:
+        BenchError: if one of the loops fails.
     """
     device = torch.device(device) if device else settings.device()
     recipe = recipe_for(model).replace(batch_size=batch_size)
     images = batch_size * steps
     recipe.steps_per_epoch(len(data.train_labels[:images]))
-    data = replace(data, train_images=data.train_images[:images], train_labels=data.train_labels[:images])
-    precision = hardware.precision_for(device)
-    loops = {
-        "usual": _usual(data, model, recipe, workers, device),
-        "ours": _ours(data.to(device), model, recipe, precision, device),
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(1 + rounds):
-        for name, loop in loops.items():
-            since = time.perf_counter()
-            trained = next(loop)
-            speeds[name].append(trained / (time.perf_counter() - since))
+    data = replace(
+        data, train_images=data.train_images[:images].clone(), train_labels=data.train_labels[:images].clone()
+    )
+    precision = precision or hardware.precision_for(device)
+    loops = ladder(precision, workers=workers, compile=compile)
+    threads = torch.get_num_threads()
+    speeds: dict[str, list[float]] = {label: [] for label in loops}
+    with contextlib.ExitStack() as stack:
+        turns = {
+            label: stack.enter_context(_in_a_process(label, (loop, data, model, recipe, workers, str(device), threads)))
+            for label, loop in loops.items()
+        }
+        for _ in range(1 + rounds):
+            for label, turn in turns.items():
+                speeds[label].append(turn())
+    image = data.train_images.shape[1:]
     return Bench(
         model=model,
         batch_size=batch_size,
-        hardware=conditions(
-            hardware.device_in_words(device), device.type, torch.get_num_threads(), precision, compiled=False
-        ),
-        workers=workers,
-        usual=tuple(speeds["usual"][1:]),
-        ours=tuple(speeds["ours"][1:]),
+        hardware=conditions(hardware.device_in_words(device), device.type, threads, precision, compiled=compile),
+        speeds={label: tuple(values[1:]) for label, values in speeds.items()},
+        operations=hardware.operations_per_image(_network(model, data), torch.zeros(1, *image)),
+        bytes=bytes_moved(model, data, batch_size) / batch_size,
+        limits={name: limits(device, name) for name in dict.fromkeys(("fp32", precision))},
     )
 
 
-def _ours(data: ImageSet, model: str, recipe: Recipe, precision: str, device: torch.device) -> Iterator[int]:
-    """Yield the number of images after every epoch of this package's loop."""
-    module = _network(model, data).to(device, memory_format=torch.channels_last)
-    batches = Batches(data, recipe, seed=0)
-    step = Step(module, recipe, data, precision, compiled=False)
-    number = 0
-    while True:
-        losses = []
-        for _ in range(batches.steps_per_epoch):
-            losses.append(step(*batches[number], recipe.lr)[0])
-            number += 1
-        torch.stack(losses).tolist()
-        yield batches.steps_per_epoch * recipe.batch_size
+@contextlib.contextmanager
+def _in_a_process(label: str, loop: tuple) -> Iterator[Callable[[], float]]:
+    """Start a training loop in a process and give a function that runs one epoch and returns images a second.
+
+    The process waits between the epochs; one that fails says why.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_take_turns, args=(theirs, *loop))  # not a daemon: it has workers of its own
+    process.start()
+    theirs.close()
+
+    def turn() -> float:
+        try:
+            ours.send("go")
+            answer = ours.recv()
+        except (EOFError, OSError) as error:
+            raise BenchError(f"the process of “{label}” has died; is there enough memory?") from error
+        if isinstance(answer, str):
+            raise BenchError(f"“{label}” failed: {answer}")
+        return answer
+
+    try:
+        yield turn
+    finally:
+        ours.close()  # the process ends where it waits
+        process.join()
 
 
-def _usual(data: ImageSet, model: str, recipe: Recipe, workers: int, device: torch.device) -> Iterator[int]:
-    """Yield the number of images after every epoch of the loop of many tutorials."""
-    from torchvision import transforms
+def _take_turns(connection: Connection, loop: Loop, data: ImageSet, model: str, recipe: Recipe, *settings: Any) -> None:
+    """Train an epoch whenever asked to, until nobody asks any more."""
+    workers, device, threads = settings
+    torch.set_num_threads(threads)
+    epochs = train(loop, data, model, recipe, workers, torch.device(device))
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while connection.recv():
+            try:
+                since = time.perf_counter()
+                images = next(epochs)
+                connection.send(images / (time.perf_counter() - since))
+            except Exception as error:
+                connection.send(f"{type(error).__name__}: {error}")
 
-    module = _network(model, data).to(device)
+
+def train(loop: Loop, data: ImageSet, model: str, recipe: Recipe, workers: int, device: torch.device) -> Iterator[int]:
+    """Train, and yield the number of images after every epoch."""
+    layout = torch.channels_last if loop.channels_last else torch.contiguous_format
+    module = _network(model, data).to(device, memory_format=layout)
+    epochs = _epochs_on_device(data.to(device), recipe) if loop.on_device else _epochs_of_loader(data, recipe, workers)
+    step = _fused_step if loop.unread else _plain_step
+    less_memory = (memory.kept(device), memory.relu_in_place(module)) if loop.less_memory else ()
+    with contextlib.ExitStack() as stack:
+        for context in less_memory:
+            stack.enter_context(context)
+        take = step(module, recipe, data, loop)
+        for epoch in epochs:
+            images = 0
+            losses = []
+            for batch, labels in epoch:
+                batch = batch.to(device).contiguous(memory_format=layout)
+                losses.append(take(batch, labels.to(device)))
+                images += len(labels)
+            if loop.unread:
+                torch.stack(losses).tolist()
+            yield images
+
+
+def _plain_step(module: nn.Module, recipe: Recipe, data: ImageSet, loop: Loop) -> Callable[[Tensor, Tensor], float]:
+    """Return the step of many tutorials; images come as bytes or, from the loader, normalised."""
     optimizer = torch.optim.SGD(
         module.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
+
+    def take(images: Tensor, labels: Tensor) -> float:
+        if loop.on_device:
+            images = normalise(images, data.mean, data.std)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(module(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return take
+
+
+def _fused_step(module: nn.Module, recipe: Recipe, data: ImageSet, loop: Loop) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return this package's step."""
+    step = Step(module, recipe, data, loop.precision, loop.compiled)
+    return lambda images, labels: step(images, labels, recipe.lr)[0]
+
+
+def _epochs_on_device(data: ImageSet, recipe: Recipe) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    batches = Batches(data, recipe, seed=0)
+    for first in itertools.count(step=batches.steps_per_epoch):
+        yield (batches[number] for number in range(first, first + batches.steps_per_epoch))
+
+
+def _epochs_of_loader(data: ImageSet, recipe: Recipe, workers: int) -> Iterator[torch.utils.data.DataLoader]:
+    from torchvision import transforms
+
     transform = transforms.Compose(
         [
             transforms.ToPILImage(),
@@ -158,24 +337,15 @@ def _usual(data: ImageSet, model: str, recipe: Recipe, workers: int, device: tor
         ]
     )
     loader = torch.utils.data.DataLoader(
-        _Images(data.train_images.cpu(), data.train_labels.cpu(), transform),
+        _Images(data.train_images, data.train_labels, transform),
         batch_size=recipe.batch_size,
         shuffle=True,
         drop_last=True,
         num_workers=workers,
         persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
+        pin_memory=torch.cuda.is_available(),
     )
-    while True:
-        total = 0.0
-        for images, labels in loader:
-            images, labels = images.to(device), labels.to(device)
-            optimizer.zero_grad()
-            loss = F.cross_entropy(module(images), labels)
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
-        yield len(loader) * recipe.batch_size
+    return itertools.repeat(loader)
 
 
 class _Images(torch.utils.data.Dataset):
@@ -193,3 +363,60 @@ class _Images(torch.utils.data.Dataset):
 
 def _network(model: str, data: ImageSet) -> nn.Module:
     return create(model, num_classes=len(data.classes)).train()
+
+
+def bytes_moved(model: str, data: ImageSet, batch_size: int) -> int:
+    """Return the bytes that the operations of one training step read and write, each on its own, in fp32.
+
+    It is what memory would have to move if no two operations were fused and no cache held anything between them.
+    """
+    with torch.device("meta"):
+        net = _network(model, data)
+        images = torch.empty(batch_size, *data.train_images.shape[1:])
+    with _Traffic() as traffic:
+        sum(leaf.sum() for leaf in tree_leaves(net(images))).backward()
+    return traffic.bytes
+
+
+class _Traffic(TorchDispatchMode):
+    """Sums the sizes of what each operation reads and writes. A view moves nothing."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.bytes += sum(x.nbytes for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor))
+        return result
+
+
+def limits(device: torch.device, precision: str, *, size: int | None = None, seconds: float = 0.3) -> Limits:
+    """Measure what a product of matrices and a copy of memory reach on a device, at their best.
+
+    Args:
+        device: the device.
+        precision: of the matrices.
+        size: their side; the copy moves 16 times one of them. Default: 2048 on a CPU, 8192 elsewhere.
+        seconds: how long to measure each.
+    """
+    size = size or (2048 if device.type == "cpu" else 8192)
+    dtype = AUTOCAST[precision]
+    a, b, product = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(3))
+    source, target = (torch.ones(16, size, size, device=device, dtype=torch.uint8) for _ in range(2))
+    return Limits(
+        operations=2 * size**3 / _best(lambda: torch.mm(a, b, out=product), device, seconds),
+        bytes=2 * source.nbytes / _best(lambda: target.copy_(source), device, seconds),
+    )
+
+
+def _best(run: Callable[[], Any], device: torch.device, seconds: float) -> float:
+    """Return the seconds of the fastest of several runs."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    best, end = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        wait()
+        since = time.perf_counter()
+        run()
+        wait()
+        best = min(best, time.perf_counter() - since)
+    return best

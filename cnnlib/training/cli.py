@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from cnnlib.data import ImageSet
     from cnnlib.training import Recipe
 
-INTERRUPTED = 130  # the exit status of a program stopped by Ctrl-C
-
 TRAIN_EXAMPLES = """examples:
   python -m cnnlib train resnet20 --epochs 1
   python -m cnnlib train alexnet-cifar --steps 500 --set activation=nn.Tanh --lr 0.01
@@ -43,7 +41,6 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         "--set", action="append", default=[], metavar="OPTION=VALUE", help="change an option of the model; repeatable"
     )
     train.add_argument("--seed", type=int, default=0, metavar="K", help="of weights, order, augmentation, dropout (0)")
-    train.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     train.add_argument(
         "--compile", action=argparse.BooleanOptionalAction, help="use torch.compile; default: where it pays"
     )
@@ -56,28 +53,34 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     bench = subparsers.add_parser(
         "bench",
         help="compare our training speed with the usual loop's",
-        description="Train with cnnlib and with the loop of many tutorials in turns, and compare images per second.",
+        description="Train with cnnlib, with the loop of many tutorials and with what lies between them, in turns, and "
+        "compare images per second.",
     )
     bench.add_argument("model", metavar="MODEL", nargs="?", default="resnet20", help="registered name (resnet20)")
     bench.add_argument("--batch-size", type=int, default=128, metavar="N", help="images a step (128)")
     bench.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each loop is timed (5)")
     bench.add_argument("--steps", type=int, default=20, metavar="N", help="batches in a round (20)")
     bench.add_argument("--workers", type=int, default=2, metavar="N", help="of the usual loop's DataLoader (2)")
+    bench.add_argument("--compile", action="store_true", help="compare torch.compile too, which takes a minute or more")
     _add_common(bench)
     bench.set_defaults(run=run_bench)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="cifar10", metavar="NAME", help="cifar10 (default), cifar100 or shapes10")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    parser.add_argument(
+        "--precision", metavar="P", help="fp32, bf16 or fp16; default: the fastest that the hardware itself computes in"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
-def run_train(options: argparse.Namespace) -> int:
+def run_train(options: argparse.Namespace) -> None:
     """Train, print the result, save the record and the weights."""
     import torch
 
-    from cnnlib.training import Interrupted, fit
+    from cnnlib.training import fit
 
     use_threads(options.threads)
     recipe = _recipe(options)
@@ -85,31 +88,27 @@ def run_train(options: argparse.Namespace) -> int:
     data = load_data(options.data, progress=not options.quiet)
     stem = options.out / _stem(options, recipe, overrides, data)
     checkpoint = None if options.no_checkpoint else options.checkpoint or stem.with_suffix(".checkpoint")
-    try:
-        run = fit(
-            (options.model, overrides),
-            data,
-            recipe,
-            seed=options.seed,
-            device=options.device,
-            compile=options.compile,
-            checkpoint=checkpoint,
-            progress=not options.quiet,
-        )
-    except Interrupted as interrupt:
-        print(f"\n{interrupt}", file=sys.stderr)
-        return INTERRUPTED
+    run = fit(
+        (options.model, overrides),
+        data,
+        recipe,
+        seed=options.seed,
+        device=options.device,
+        precision=options.precision,
+        compile=options.compile,
+        checkpoint=checkpoint,
+        progress=not options.quiet,
+    )
     print(run)
     print(f"record   {run.save(stem.with_suffix('.json'))}")
     torch.save(run.module.state_dict(), stem.with_suffix(".pt"))
     print(f"weights  {stem.with_suffix('.pt')}")
     if checkpoint:
         checkpoint.unlink()
-    return 0
 
 
-def run_bench(options: argparse.Namespace) -> int:
-    """Compare both loops and print the table."""
+def run_bench(options: argparse.Namespace) -> None:
+    """Compare the loops and print the table."""
     from cnnlib.training.bench import bench
 
     use_threads(options.threads)
@@ -121,9 +120,11 @@ def run_bench(options: argparse.Namespace) -> int:
             rounds=options.rounds,
             steps=options.steps,
             workers=options.workers,
+            device=options.device,
+            precision=options.precision,
+            compile=options.compile,
         )
     )
-    return 0
 
 
 def load_data(name: str, *, progress: bool) -> ImageSet:
@@ -182,7 +183,9 @@ def _override(text: str) -> tuple[str, Any]:
 def _stem(options: argparse.Namespace, recipe: Recipe, overrides: dict[str, Any], data: ImageSet) -> str:
     """Return a file name that other settings do not share, so that a checkpoint is never another training's."""
     length = f"{recipe.iterations}steps" if recipe.iterations else f"{recipe.epochs:g}epochs"
-    settings = json.dumps([recipe.as_dict(), overrides, str(options.device), options.compile], sort_keys=True)
+    settings = json.dumps(
+        [recipe.as_dict(), overrides, str(options.device), options.precision, options.compile], sort_keys=True
+    )
     digest = hashlib.sha256(settings.encode()).hexdigest()[:6]
     name = data.name.lower().replace("-", "")
     return f"{options.model}-{name}-{length}-seed{options.seed}-{digest}"

@@ -23,7 +23,7 @@ import cnnlib
 from cnnlib import settings
 from cnnlib.data import ImageSet
 from cnnlib.training import checkpoint as checkpoints
-from cnnlib.training import hardware
+from cnnlib.training import hardware, memory
 from cnnlib.training.batches import Batches
 from cnnlib.training.errors import Diverged, Interrupted, OutOfMemory
 from cnnlib.training.evaluation import Evaluation, evaluate, evaluate_training_sample
@@ -64,8 +64,8 @@ def fit(
     numbers are left as they were. Without a seed of its own (a module that is passed) the weights are the module's.
 
     With ``checkpoint`` the training can be killed at any time: the same call continues it and ends with the same
-    numbers, with the number of threads and the compilation that it began with. The file stays when the training is
-    over, and the same call then returns the finished run, network included, at once.
+    numbers, with the number of threads, the precision and the compilation that it began with. The file stays when the
+    training is over, and the same call then returns the finished run, network included, at once.
 
     Args:
         model: a registered name; a pair of name and overrides, ``("alexnet-cifar", {"activation": "nn.Tanh"})``,
@@ -75,9 +75,9 @@ def fit(
         recipe: or the name of one in :data:`cnnlib.RECIPES`.
         seed: of weights, order, augmentation and dropout.
         device: default :func:`cnnlib.device`.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; default bf16 from Ampere on, fp16 on older GPUs, fp32 on CPUs.
-            Weights are always kept, and errors always evaluated, in fp32.
-        compile: use ``torch.compile``; default where it saves more time than it takes.
+        precision: of convolutions and matrix products, ``"fp32"``, ``"bf16"`` or ``"fp16"``; default the fastest that
+            the hardware itself computes in. Weights are always kept, and errors always evaluated, in fp32.
+        compile: use ``torch.compile``; default where it saves more time than it takes, which is never so on a CPU.
         checkpoint: a file to save the state in and to continue from.
         checkpoint_every: seconds between savings.
         log_every: steps between points of the learning curve, besides the one at the end of every epoch.
@@ -110,14 +110,14 @@ def fit(
     threads = saved[0]["threads"] if saved else torch.get_num_threads()
     display = progress if isinstance(progress, Progress) else Progress(progress)
     try:
-        with hardware.reproducible(device, threads), _memory_errors(recipe, device):
+        with hardware.reproducible(device, threads), memory.kept(device), _memory_errors(recipe, device):
             training = _Training(
                 model,
                 data.to(device),
                 recipe,
                 seed=seed,
                 device=device,
-                precision=precision or hardware.precision_for(device),
+                precision=precision or (saved[0]["precision"] if saved else hardware.precision_for(device)),
                 compiled=saved[0]["compiled"] if saved and compile is None else compile,
                 log_every=log_every,
                 evaluate_every=evaluate_every,
@@ -190,7 +190,11 @@ class _Training:
         self.module.train()
         self.clock.start()
         self.saved_at = time.monotonic()
-        with display.start(self._statement(), self.steps, self.done) as bar, self.interrupts:
+        with (
+            display.start(self._statement(), self.steps, self.done) as bar,
+            memory.relu_in_place(self.module),
+            self.interrupts,
+        ):
             try:
                 while True:
                     if self._point_is_due():
@@ -212,6 +216,8 @@ class _Training:
     def _train_step(self) -> None:
         if self.is_warm:
             self.training_clock.start()
+        if hasattr(self.module, "set_progress"):  # a net whose regularisation grows as the training goes on
+            self.module.set_progress(self.done / self.steps)
         images, labels = self.batches[self.done]
         self.unread.append(self.step(images, labels, self.recipe.lr_at(self.done, self.steps)))
         self.done += 1

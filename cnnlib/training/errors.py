@@ -27,5 +27,9 @@ class RunError(CnnlibError, ValueError):
     """A file that should hold a run, and does not."""
 
 
+class BenchError(CnnlibError, RuntimeError):
+    """One of the loops that are compared failed."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C. The message says where the training stopped and how to continue it."""

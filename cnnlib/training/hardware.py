@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import platform
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +14,10 @@ from torch import nn
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-# When compiling pays. Measured on two CPU cores with ResNet-20 at batch 128: 31 s to compile 20 layers, then a fifth
-# less time a step, at some 2e11 operations a second. The rate of a GPU is an estimate.
+# When compiling pays: estimates for a GPU.
 COMPILE_SECONDS_PER_LAYER = 1.5
 COMPILE_SAVES = 0.2
-OPERATIONS_PER_SECOND = {"cpu": 2e11, "cuda": 1e14}
+OPERATIONS_PER_SECOND = 1e14
 
 
 def device_in_words(device: torch.device) -> str:
@@ -29,21 +26,29 @@ def device_in_words(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return device.type
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine() or "CPU"
+    return _cpu("model name") or platform.processor() or platform.machine() or "CPU"
 
 
 def precision_for(device: torch.device) -> str:
-    """Return the number format of the matrix products: bf16 from Ampere on, fp16 on older GPUs, fp32 elsewhere.
+    """Return the number format of the matrix products: the fastest that the hardware itself computes in.
 
-    ``torch.cuda.is_bf16_supported()`` is true for emulated bf16 too, hence the look at the compute capability.
+    bf16 on GPUs from Ampere on and on CPUs with instructions for it, fp16 on older GPUs, fp32 elsewhere. PyTorch's own
+    answers are of no use here: they are true for emulated bf16 too, which is slower than fp32.
     """
-    if device.type != "cuda":
-        return "fp32"
-    return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device.type == "cpu" and {"avx512_bf16", "amx_bf16"} & set(_cpu("flags").split()):
+        return "bf16"
+    return "fp32"
+
+
+def _cpu(property: str) -> str:
+    """Return what Linux says about the first processor, or nothing."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(property):
+                return line.partition(":")[2].strip()
+    return ""
 
 
 def operations_per_image(module: nn.Module, image: torch.Tensor) -> int:
@@ -67,24 +72,23 @@ def compiling_pays(device: torch.device, *, operations: float, layers: int) -> b
     """Tell whether ``torch.compile`` saves at least twice the time it takes: from counts and the device alone.
 
     Never from timing, so that the same seed gives the same numbers: compiled and eager losses soon differ in the fourth
-    digit.
+    digit. On a CPU it never pays: where the memory is kept (memory.py) a compiled step is no faster than an eager one,
+    which ``python -m cnnlib bench --compile`` shows.
 
     Args:
         device: where the training runs.
         operations: floating-point operations of the whole training.
         layers: convolutions and linear layers; compile time grows with them.
     """
-    if device.type not in OPERATIONS_PER_SECOND or not _can_compile(device):
+    if device.type != "cuda" or not _can_compile(device):
         return False
-    saved = COMPILE_SAVES * operations / OPERATIONS_PER_SECOND[device.type]
+    saved = COMPILE_SAVES * operations / OPERATIONS_PER_SECOND
     return saved > 2 * COMPILE_SECONDS_PER_LAYER * layers
 
 
 def _can_compile(device: torch.device) -> bool:
-    """Tell whether there is what ``torch.compile`` needs: a C++ compiler, or Triton on a GPU that it supports."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0) and importlib.util.find_spec("triton") is not None
-    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))
+    """Tell whether there is what ``torch.compile`` needs on a GPU: Triton, and a GPU that it supports."""
+    return torch.cuda.get_device_capability(device) >= (8, 0) and importlib.util.find_spec("triton") is not None
 
 
 def stream(seed: int, *key: int) -> int:

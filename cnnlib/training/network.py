@@ -27,11 +27,20 @@ def build(model: Model, data: ImageSet, seed: int, device: torch.device) -> tupl
     else:
         name, overrides = (model, {}) if isinstance(model, str) else model
         name = card(name).name
-        values = {key: _torch_class(value) for key, value in overrides.items()}
         torch.manual_seed(seed)
-        module = create(name, **{"num_classes": len(data.classes)} | values)
+        module = registered(name, {"num_classes": len(data.classes), **overrides})
     overrides = json.loads(json.dumps(dict(overrides), default=_class_name))
     return name, overrides, module.to(device, memory_format=torch.channels_last)
+
+
+def registered(name: str, overrides: Mapping[str, Any]) -> nn.Module:
+    """Return a registered model with overrides in the form of JSON.
+
+    Raises:
+        UnknownModel: if there is no such model.
+        BadOption: if it has no such option, or the value is not possible.
+    """
+    return create(name, **{key: _torch_class(value) for key, value in overrides.items()})
 
 
 def _torch_class(value: Any) -> Any:

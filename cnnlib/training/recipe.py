@@ -208,6 +208,27 @@ RECIPES: dict[str, Recipe] = {
             source="Zagoruyko & Komodakis 2016 (arXiv 1605.07146), section 3",
         ),
         Recipe(
+            name="resnext",
+            epochs=300,
+            batch_size=128,
+            lr=0.1,
+            nesterov=True,
+            weight_decay=5e-4,
+            milestones=(0.5, 0.75),
+            source="Xie et al. 2016 (arXiv 1611.05431), section 5.3, and github.com/facebookresearch/ResNeXt",
+        ),
+        Recipe(
+            name="stochastic-depth",
+            epochs=500,
+            batch_size=128,
+            lr=0.1,
+            nesterov=True,
+            weight_decay=1e-4,
+            milestones=(0.5, 0.75),
+            source="Huang et al. 2016 (arXiv 1603.09382), section 4",
+            deviations="all 50,000 training images instead of 45,000",
+        ),
+        Recipe(
             name="densenet",
             epochs=300,
             batch_size=64,
@@ -222,10 +243,15 @@ RECIPES: dict[str, Recipe] = {
 """The papers' recipes by name. What changes a recipe (larger batches, one cycle, label smoothing) is not among them."""
 
 _RECIPE_OF = (
-    ("*110", "resnet110-cifar"),
+    ("stochastic-depth*", "stochastic-depth"),
+    ("*wrn*", "wrn"),
+    ("*res*next*", "resnext"),
+    ("*resnet110*", "resnet110-cifar"),
+    ("*preact110*", "resnet110-cifar"),
+    ("plain110", "resnet110-cifar"),
     ("*resnet*", "resnet-cifar"),
+    ("*preact*", "resnet-cifar"),
     ("plain*", "resnet-cifar"),
-    ("wrn*", "wrn"),
     ("densenet*", "densenet"),
 )
 

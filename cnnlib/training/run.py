@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import nn
 
+from cnnlib.table import Column, Table
 from cnnlib.training.errors import RunError
 from cnnlib.training.evaluation import Evaluation
 from cnnlib.training.recipe import Recipe
-from cnnlib.training.table import Table, in_words, percent
+from cnnlib.training.words import in_words, percent
 
 
 def title(model: str, overrides: dict[str, Any], data: str, stands_in_for: str | None) -> str:
@@ -183,7 +184,7 @@ class Run:
         sample = "" if self.train.n == self.train_images else f", measured on {self.train.n:,} of them"
         return Table(
             caption=self.title,
-            columns=("", "result"),
+            columns=(Column("", numeric=False), Column("result", numeric=False)),
             rows=(
                 ("test error", f"{percent(self.test.error)} ({self.test.n:,} images)"),
                 ("training error", f"{percent(self.train.error)} ({self.train_images:,} images{sample})"),

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from cnnlib.data import ImageSet
 from cnnlib.data.augment import normalise
+from cnnlib.models.layers import WithAuxiliary
 from cnnlib.training.recipe import Recipe
 
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,6 +25,7 @@ class Step:
 
     def __init__(self, module: nn.Module, recipe: Recipe, data: ImageSet, precision: str, compiled: bool) -> None:
         device = next(module.parameters()).device
+        self.module = module
         self.mean, self.std = torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
         if compiled:
             torch.compiler.reset()  # after some recompilations of the same class PyTorch would silently run eagerly
@@ -53,13 +55,17 @@ class Step:
             lr: learning rate.
 
         Returns:
-            Mean loss and number of correct answers, before the update, as tensors on the device.
+            Mean loss, that of auxiliary heads included, and number of correct answers, before the update, as tensors
+            on the device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         with self.autocast:
-            logits = self.forward(normalise(images, self.mean, self.std))
+            output = self.forward(normalise(images, self.mean, self.std))
+        logits, heads = output if isinstance(output, WithAuxiliary) else (output, ())
         loss = F.cross_entropy(logits.float(), labels)
+        for head in heads:
+            loss = loss + self.module.auxiliary_weight * F.cross_entropy(head.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

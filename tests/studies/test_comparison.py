@@ -5,8 +5,10 @@ import statistics
 import pytest
 import torch
 
-from cnnlib.studies import RecordError, StudyError, compare, run, with_recorded
-from cnnlib.studies.comparison import _verdicts
+from cnnlib.measure import multiply_adds
+from cnnlib.models import Published, create
+from cnnlib.studies import Arm, RecordError, StudyError, compare, run, with_recorded
+from cnnlib.studies.comparison import published, verdicts
 from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.statistics import differ, student, summarise
 from cnnlib.training import Evaluation
@@ -61,44 +63,92 @@ def with_errors(records, errors):
     ]
 
 
+def of_budget(records, budget):
+    return [dataclasses.replace(r, run=dataclasses.replace(r.run, budget=budget)) for r in records]
+
+
+def cells(table, row):
+    return dict(zip([column.heading for column in table.columns], table.rows[row], strict=True))
+
+
 def test_the_table_shows_means_and_deviations(study, records):
     table = compare(study, with_errors(records, [10.0, 12.0, 30.0, 33.0]))
     assert [row[0] for row in table.rows] == ["wide", "narrow"]
-    row = dict(zip(table.columns, table.rows[0], strict=True))
-    assert row["n"] == "2"
-    assert row["test error, %"] == f"11.00 ± {statistics.stdev([10, 12]):.2f}"
-    assert row["training error, %"] == "50.00 ± 0.00"
+    row = cells(table, 0)
+    assert row["smoke: test error"] == f"11.00 ± {statistics.stdev([10, 12]):.2f} (2)"
+    assert row["smoke: training error"] == "50.00 ± 0.00 (2)"
     assert row["parameters"] == f"{records[0].run.parameters:,}"
-    assert row["steps"] == "4"
-    assert "1 thread" in row["hardware"]
-    assert "Does it matter? CIFAR-10, 40 training images, budget smoke" in str(table)
+    assert row["multiply-adds"] == f"{multiply_adds(create('alexnet-cifar', width=0.125), (3, 32, 32)):,}"
+    assert row["recipe"] == "a"
+    text = " ".join(str(table).split())
+    assert "Does it matter? CIFAR-10, 40 training images" in text
+    assert "smoke: 4 steps, " in text
+    assert "1 thread" in text
+    assert "Recipe a: test, 20 epochs, batch 20 (ours)." in text
     assert 'class="cnn-table"' in table._repr_html_()
+
+
+def test_every_budget_has_its_columns_and_what_is_missing_is_said(study, records):
+    table = compare(study, [*records, *of_budget(records[:1], "short")])
+    assert [c.heading for c in table.columns if "test error" in c.heading] == [
+        "smoke: test error",
+        "short: test error",
+        "paper: test error",
+    ]
+    assert cells(table, 0)["short: test error"].endswith("(1)")
+    assert cells(table, 1)["short: test error"] == "–"
+    assert "– Not measured yet: full (all), narrow (short)." in " ".join(str(table).split())
+    only = compare(study, records[:1])
+    assert [row[0] for row in only.rows] == ["wide"]
+    assert "narrow (all)" in str(only)
+
+
+def test_published_errors_stand_beside_the_measured_ones(study, records):
+    recipe = dataclasses.replace(study.arms["wide"].recipe, deviations="shorter", source="Ours 2026")
+    arms = {
+        "wide": Arm("resnet20", recipe),
+        "narrow": Arm("alexnet-cifar", recipe, {"width": 0.0625}, Published("test error", 9.5, "1 run", "Them 2015")),
+    }
+    study = dataclasses.replace(study, arms=arms, subset=None)
+    table = compare(study, records)
+    assert [cells(table, row)["paper: test error"] for row in (0, 1)] == ["8.75 (1 run)", "9.5 (1 run)"]
+    text = " ".join(str(table).split())
+    assert "Paper: He et al. 2015, Table 6. Paper: Them 2015." in text
+    assert "(Ours 2026). Deviates: shorter." in text
+    assert published(study, Arm("resnet20", recipe, {"shortcut": "B"})) is None, "another net than the paper's"
+    assert published(dataclasses.replace(study, subset=100), arms["wide"]) is None, "other data than the paper's"
+    assert published(dataclasses.replace(study, data="cifar100"), arms["wide"]) is None
 
 
 def test_overlapping_intervals_are_not_ranked(study, records):
     text = str(compare(study, with_errors(records, [10.0, 12.0, 30.0, 33.0])))
-    assert "test error: no difference shown between wide and narrow." in text
+    assert "smoke, test error: no difference shown between wide and narrow." in text
     assert "lower than" not in text
 
 
 def test_a_difference_is_said_with_its_size(study, records):
     text = str(compare(study, with_errors(records, [10.0, 10.1, 30.0, 30.1])))
-    assert "test error: wide is 20.00 points lower than narrow." in text
+    assert "smoke, test error: wide is lower than narrow by 20.00 points." in text
     text = str(compare(study, with_errors(records, [30.0, 30.1, 10.0, 10.1])))
-    assert "test error: narrow is 20.00 points lower than wide." in text
-    assert "training error: no difference shown between wide and narrow." in text
+    assert "smoke, test error: narrow is lower than wide by 20.00 points." in text
+    assert "smoke, training error: no difference shown between wide and narrow." in text
 
 
-def test_many_arms_that_are_alike_are_one_line():
+def test_many_arms_need_few_lines():
     noisy, other = summarise([10.0, 20.0, 30.0]), summarise([90.0, 90.1, 90.2])
-    assert _verdicts("test error", dict.fromkeys("abc", noisy)) == [
+    assert verdicts("test error", dict.fromkeys("abc", noisy)) == [
         "test error: no difference shown between any two of a, b, c."
     ]
-    assert _verdicts("test error", {"a": noisy, "b": noisy, "c": other}) == [
-        "test error: a is 70.10 points lower than c.",
-        "test error: b is 70.10 points lower than c.",
+    assert verdicts("test error", {"c": other, "a": noisy, "b": noisy}) == [
+        "test error: a is lower than c by 70.10 points.",
+        "test error: b is lower than c by 70.10 points.",
         "test error: no difference shown between a and b.",
     ]
+    lines = verdicts("test error", {"best": summarise([1.0, 1.1]), **dict.fromkeys("abcd", noisy)})
+    assert lines == ["test error: no difference shown between any two of best, a, b, c, d."]
+    lines = verdicts("test error", {**dict.fromkeys("abcd", noisy), "c": other, "e": other})
+    assert lines[0] == "test error: a is lower than c by 70.10, than e by 70.10 points."
+    assert lines[-1] == "test error: no difference shown between any two of the others (4 pairs)."
 
 
 def test_single_runs_are_not_compared(study, records):
@@ -111,13 +161,22 @@ def test_single_runs_are_not_compared(study, records):
 def test_what_cannot_be_compared(study, records):
     with pytest.raises(StudyError, match="no records of the study 'test'"):
         compare(study, [])
-    with pytest.raises(StudyError, match="more than one record of wide seed 0"):
+    with pytest.raises(StudyError, match="no records of the study 'test'"):
+        compare(study)
+    with pytest.raises(StudyError, match=r"more than one record of wide seed 0 \(smoke\)"):
         compare(study, [records[0], records[0]])
-    short = dataclasses.replace(records[1], run=dataclasses.replace(records[1].run, budget="short"))
-    with pytest.raises(StudyError, match="different budgets cannot be compared: short, smoke"):
-        compare(study, [records[0], short])
     with pytest.raises(StudyError, match="different studies cannot be compared: other, test"):
         compare(study, [records[0], dataclasses.replace(records[1], study="other")])
+    invented = dataclasses.replace(records[1], run=dataclasses.replace(records[1].run, data="Shapes-10"))
+    with pytest.raises(StudyError, match="different data sets cannot be compared: CIFAR-10, Shapes-10"):
+        compare(study, [records[0], invented])
+
+
+def test_the_packages_records_are_the_default(study, records, tmp_path, monkeypatch):
+    monkeypatch.setattr("cnnlib.studies.record.SHIPPED", tmp_path)
+    for record in records:
+        record.save(tmp_path)
+    assert str(compare(study)) == str(compare(study, records))
 
 
 def test_a_stand_in_has_a_caption_of_its_own(study, stand_in):

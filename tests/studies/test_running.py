@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import cnnlib.studies
+from cnnlib.models import create
 from cnnlib.settings import UnknownBudget
 from cnnlib.studies import (
     Record,
@@ -62,6 +63,24 @@ def test_every_arm_and_seed_is_trained_as_the_study_says(study, data):
         assert [point.step for point in record.run.history] == [2, 4]
         assert record.run.module is not None
     assert [r.run.test_error for r in go(study, data, arms=["narrow"], seeds=[1])] == [records[3].run.test_error]
+
+
+def test_a_probe_sees_the_network_before_and_after_the_training(study, data, tmp_path):
+    def probe(network, images):
+        assert len(images.train_labels) == 40
+        return [parameter.abs().max().item() for parameter in network.parameters()]
+
+    study = dataclasses.replace(study, probe=probe)
+    record, *_ = go(study, data, seeds=[1], arms=["wide"], folder=tmp_path)
+    torch.manual_seed(1)
+    assert record.probe.initial == probe(
+        create("alexnet-cifar", width=0.125, dropout=0.0), study.images(data, study.scale("smoke"))
+    )
+    assert record.probe.trained == probe(record.run.module, study.images(data, study.scale("smoke")))
+    assert record.probe.initial != record.probe.trained
+    (path,) = (tmp_path / "test").glob("*.json")
+    assert Record.load(path).probe == record.probe
+    jsonschema.validate(json.loads(path.read_text()), SCHEMA)
 
 
 def test_budgets(study, data):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cnnlib.data import ImageSet
-from cnnlib.training import Recipe
+from cnnlib.training import Recipe, hardware
 
 
 def make_tiny_data(train: int = 96, test: int = 40, size: int = 16, seed: int = 0) -> ImageSet:
@@ -72,3 +72,9 @@ def _two_threads_are_not_needed():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _fp32_unless_asked(monkeypatch):
+    """Every test trains in fp32, whatever the processor is fastest in."""
+    monkeypatch.setattr(hardware, "precision_for", lambda device: "fp32")

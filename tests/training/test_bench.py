@@ -1,26 +1,75 @@
+import itertools
+
 import pytest
+import torch
 
-from cnnlib.training import RecipeError
-from cnnlib.training.bench import Bench, bench
+from cnnlib.training import BenchError, RecipeError
+from cnnlib.training.bench import Bench, Limits, Loop, bench, bytes_moved, ladder, limits, train
+from cnnlib.training.recipe import RECIPES
 
 
-def test_both_loops_train_in_turns(data):
-    result = bench(data, "alexnet-cifar", batch_size=8, rounds=3, steps=2, workers=0)
-    assert len(result.ours) == len(result.usual) == 3
-    assert min(result.ours + result.usual) > 0
+def speeds(**rows: tuple[float, ...]) -> Bench:
+    return Bench("m", 8, "cpu", rows, operations=1e6, bytes=2e6, limits={"fp32": Limits(1e9, 2e9)})
+
+
+def test_all_loops_train_in_turns_each_in_a_process(data):
+    result = bench(data, "alexnet-cifar", batch_size=8, rounds=2, steps=2, workers=1, precision="bf16")
+    assert list(result.speeds) == list(ladder("bf16", workers=1, compile=False))
+    assert all(len(values) == 2 and min(values) > 0 for values in result.speeds.values())
     text = str(result)
     assert "Training alexnet-cifar, batch 8" in text
-    assert f"{result.ratio:.2f} times as fast (median of 3 alternating rounds" in text
+    assert "(1 thread, bf16, eager)" in text
+    assert f"{result.ratio:.2f} times as fast" in text
+    assert "a product of matrices in bf16 reaches" in text.replace("\n", " ")
 
 
-def test_with_workers(data):
-    assert bench(data, "alexnet-cifar", batch_size=8, rounds=1, steps=2, workers=1).workers == 1
+@pytest.mark.parametrize("loop", [*ladder("bf16", workers=0, compile=False).values()])
+def test_each_loop_trains(loop, data):
+    images = iter(train(loop, data, "alexnet-cifar", RECIPES["alexnet"].replace(batch_size=32), 0, torch.device("cpu")))
+    assert [next(images) for _ in range(2)] == [96, 96]
 
 
-def test_the_ratio_is_the_median_of_the_rounds():
-    result = Bench("m", 8, "cpu", 2, usual=(100.0, 50.0, 100.0), ours=(200.0, 500.0, 300.0))
+def test_each_loop_has_one_thing_more_than_the_one_before():
+    loops = [*ladder("bf16", workers=2, compile=True).values()]
+    assert loops[0] == Loop()
+    assert loops[-1] == Loop(True, True, True, True, "bf16", True)
+    for before, after in itertools.pairwise(loops):
+        assert sum(a != b for a, b in zip(vars(before).values(), vars(after).values(), strict=True)) == 1
+    assert [*ladder("fp32", workers=2, compile=False).values()] == loops[:5]
+
+
+def test_ratios_are_medians_of_the_rounds():
+    result = speeds(usual=(100.0, 50.0, 100.0), middle=(100.0, 100.0, 150.0), ours=(200.0, 500.0, 300.0))
     assert result.ratio == 3.0
-    assert "2.00 to 10.00" in str(result)
+    rows = result.table().rows
+    assert rows[1] == ("middle", "100", "100", "150", "1.50", "1.50")
+    assert rows[2] == ("ours", "300", "200", "500", "3.00", "2.00")
+
+
+def test_rates_beside_what_the_machine_can_do():
+    text = " ".join(str(speeds(usual=(1.0,), ours=(500.0,))).split())
+    assert "takes 1 MFLOP an image" in text
+    assert "at 500 images/s that is 0 GFLOP/s and 1.0 GB/s" in text
+    assert "in fp32 reaches 1 GFLOP/s; a copy of memory moves 2.0 GB/s" in text
+
+
+def test_bytes_are_those_of_every_operation(data, monkeypatch):
+    monkeypatch.setattr("cnnlib.training.bench.create", lambda name, num_classes: torch.nn.Flatten())
+    pixels = 4 * 2 * 3 * 16 * 16
+    # the sum reads all pixels, `sum` adds two single numbers; no gradient is asked for
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self: None)
+    assert bytes_moved("flatten", data, batch_size=2) == pixels + 4 + 4 + 4
+
+
+def test_the_limits_are_measured():
+    measured = limits(torch.device("cpu"), "fp32", size=64, seconds=0.01)
+    assert measured.operations > 1e7
+    assert measured.bytes > 1e6
+
+
+def test_a_loop_that_fails_says_so(data):
+    with pytest.raises(BenchError, match=r"“usual loop, 0 workers” failed: InputTooSmall: .* at least"):
+        bench(data, "alexnet", batch_size=8, rounds=1, steps=1, workers=0)
 
 
 def test_too_few_images(data):

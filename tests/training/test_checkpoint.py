@@ -72,8 +72,8 @@ def test_a_killed_process_ends_with_the_same_numbers(data, recipe, tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             return call(self, *arguments)
         step.Step.__call__ = mortal
-        fit({SMALL!r}, make_tiny_data(), {recipe!r}, seed=2, checkpoint="run.checkpoint", checkpoint_every=0,
-            log_every=5, progress=False)
+        fit({SMALL!r}, make_tiny_data(), {recipe!r}, seed=2, precision="fp32", checkpoint="run.checkpoint",
+            checkpoint_every=0, log_every=5, progress=False)
         """
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
@@ -130,16 +130,16 @@ def test_a_finished_training_is_returned_at_once(data, recipe, tmp_path, monkeyp
     assert again.seconds == whole.seconds
 
 
-def test_threads_and_compilation_are_those_of_the_beginning(data, recipe, tmp_path, monkeypatch):
+def test_threads_precision_and_compilation_are_those_of_the_beginning(data, recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
     path = tmp_path / "x"
     with monkeypatch.context() as patch:
         die_at(patch, 9)
         with pytest.raises(Killed):
-            train(data, recipe, checkpoint=path, compile=True)
+            train(data, recipe, checkpoint=path, compile=True, precision="bf16")
     torch.set_num_threads(2)
     run = train(data, recipe, checkpoint=path)
-    assert (run.threads, run.compiled) == (1, True)
+    assert (run.threads, run.precision, run.compiled) == (1, "bf16", True)
     assert torch.get_num_threads() == 2
     with pytest.raises(CheckpointMismatch, match="compiled is True there and False here"):
         train(data, recipe, checkpoint=path, compile=False)

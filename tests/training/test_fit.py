@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 import cnnlib
 from cnnlib.data import normalise
-from cnnlib.models import BadOption, create
-from cnnlib.training import Diverged, OutOfMemory, RecipeError, batches, engine, evaluate, fit, hardware
+from cnnlib.models import BadOption, create, layers
+from cnnlib.training import Diverged, OutOfMemory, Recipe, RecipeError, batches, engine, evaluate, fit, hardware
 from cnnlib.training import step as step_module
 
 SMALL = ("alexnet-cifar", {"width": 0.125})
+SMALL_RESNET = "resnet20"
 
 
 def train(model, data, recipe, **options):
@@ -133,6 +134,23 @@ def test_the_numbers_are_those_of_the_plain_loop(tiny, data, recipe):
     )
     for a, b in zip(plain.parameters(), run.module.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_residual_net_gets_the_losses_of_the_usual_loop(data):
+    recipe = Recipe(name="test", iterations=8, batch_size=16, lr=0.001, weight_decay=1e-4)
+    run = train(SMALL_RESNET, data, recipe, log_every=1)
+    torch.manual_seed(0)
+    plain = create(SMALL_RESNET, num_classes=4)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.001, momentum=0.9, weight_decay=1e-4)
+    shown, losses = batches.Batches(data, recipe, seed=0), []
+    for number in range(8):
+        images, labels = shown[number]
+        loss = F.cross_entropy(plain(normalise(images.contiguous(), data.mean, data.std)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert [point.train_loss for point in run.history] == pytest.approx(losses, rel=1e-3)
 
 
 def test_the_run_says_what_it_was(data, recipe):
@@ -256,17 +274,75 @@ def test_a_first_step_left_out_by_loss_scaling_leaves_no_momentum(tiny, data, re
     assert all((state["momentum_buffer"] == 0).all() for state in step.optimizer.state.values())
 
 
+def test_auxiliary_heads_add_to_the_loss_with_their_weight(tiny, data, recipe):
+    class TwoHeads(nn.Module):
+        auxiliary_weight = 0.3
+
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.head = tiny, nn.Linear(3, 4)
+
+        def forward(self, x):
+            return layers.WithAuxiliary(self.trunk(x), (self.head(x.mean((2, 3))),) * 2)
+
+    tiny.drop.p = 0.0
+    net = TwoHeads()
+    step = step_module.Step(net, recipe, data, precision="fp32", compiled=False)
+    images, labels = data.train_images[:16], data.train_labels[:16]
+    with torch.no_grad():
+        logits, heads = net(normalise(images, data.mean, data.std))
+        losses = [F.cross_entropy(answer, labels) for answer in (logits, *heads)]
+        right = (logits.argmax(1) == labels).sum()
+    before = net.head.weight.clone()
+    loss, correct = step(images, labels, lr=0.1)
+    torch.testing.assert_close(loss, losses[0] + 0.3 * losses[1] + 0.3 * losses[2])
+    assert correct == right
+    assert not torch.equal(net.head.weight, before)
+
+
+def test_a_net_is_told_how_far_the_training_is(tiny, data, recipe):
+    told = []
+    tiny.set_progress = told.append
+    train(tiny, data, recipe.limited(steps=4))
+    assert told == [0, 0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("fpu avx512f avx512_bf16", "bf16"),
+        ("fpu amx_bf16 amx_tile", "bf16"),
+        ("fpu avx2 avx512f", "fp32"),
+        ("", "fp32"),
+    ],
+)
+def test_half_precision_on_processors_that_have_it(flags, precision, monkeypatch):
+    monkeypatch.undo()  # of what holds for all tests of trainings
+    monkeypatch.setattr(hardware, "_cpu", {"flags": flags}.get)
+    assert hardware.precision_for(torch.device("cpu")) == precision
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_half_precision_on_gpus(capability, precision, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert hardware.precision_for(torch.device("cuda")) == precision
+
+
 def test_compilation_is_decided_from_counts_and_device(monkeypatch):
-    cpu = torch.device("cpu")
     monkeypatch.setattr(hardware, "_can_compile", lambda device: True)
     image = torch.zeros(1, 3, 32, 32)
     operations = hardware.operations_per_image(create("resnet20"), image)
     assert operations == pytest.approx(0.242e9, rel=0.02), "counted elsewhere with another tool"
-    pays = lambda steps: hardware.compiling_pays(cpu, operations=operations * 128 * steps, layers=20)  # noqa: E731
-    assert not pays(1000)
-    assert pays(64_000)
-    monkeypatch.setattr(hardware, "_can_compile", lambda device: False)
+
+    def pays(steps, device="cuda"):
+        return hardware.compiling_pays(torch.device(device), operations=operations * 128 * steps, layers=20)
+
     assert not pays(64_000)
+    assert pays(2_000_000)
+    assert not pays(2_000_000, device="cpu")
+    monkeypatch.setattr(hardware, "_can_compile", lambda device: False)
+    assert not pays(2_000_000)
 
 
 def test_what_was_compiled_is_said(data, recipe, monkeypatch):

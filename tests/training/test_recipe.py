@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from cnnlib.models import card
 from cnnlib.training import RECIPES, Recipe, RecipeError, find_recipe, recipe_for
 
 GOOD = {"name": "x", "batch_size": 8, "lr": 0.1, "epochs": 2}
@@ -14,6 +15,8 @@ GOOD = {"name": "x", "batch_size": 8, "lr": 0.1, "epochs": 2}
         ("resnet110-cifar", 50_000, 64_000, 390),
         ("wrn", 50_000, 200 * 390, 390),
         ("densenet", 50_000, 300 * 781, 781),
+        ("resnext", 50_000, 300 * 390, 390),
+        ("stochastic-depth", 50_000, 500 * 390, 390),
         ("alexnet", 50_000, 90 * 390, 390),
     ],
 )
@@ -116,15 +119,26 @@ def test_recipes_by_name_and_by_model():
     assert find_recipe("wrn") is RECIPES["wrn"]
     with pytest.raises(RecipeError, match="resnet-cifar"):
         find_recipe("resnet")
-    names = {model: recipe_for(model).name for model in ("resnet20", "plain56", "resnet110", "wrn-28-10", "lenet5")}
-    assert names == {
+    expected = {
         "resnet20": "resnet-cifar",
         "plain56": "resnet-cifar",
         "resnet110": "resnet110-cifar",
+        "resnet110-bn-after-addition": "resnet110-cifar",
+        "plain110": "resnet110-cifar",
+        "preact110": "resnet110-cifar",
+        "preact164": "resnet-cifar",
+        "se-resnet56": "resnet-cifar",
+        "ho-resnet26-rk4": "resnet-cifar",
         "wrn-28-10": "wrn",
+        "se-wrn-16-8": "wrn",
+        "resnext29-8x64d": "resnext",
+        "se-resnext29-8x64d": "resnext",
+        "res2next29-6c-24w-4s": "resnext",
+        "stochastic-depth-110": "stochastic-depth",
+        "densenet-bc-100-12": "densenet",
         "lenet5": "alexnet",
     }
-    assert recipe_for("densenet-bc-100-12").name == "densenet"
+    assert {card(model).name: recipe_for(model).name for model in expected} == expected
 
 
 def test_json_and_back():

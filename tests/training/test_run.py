@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from cnnlib.training import Run, RunError, Table, fit
-from cnnlib.training.table import in_words, percent
+from cnnlib.training import Run, RunError, fit
+from cnnlib.training.words import in_words, percent
 
 SMALL = ("alexnet-cifar", {"width": 0.125})
 
@@ -55,15 +55,6 @@ def test_the_result_as_text_and_html(run):
 def test_a_part_of_a_large_training_set_is_said(run):
     part = dataclasses.replace(run, train_images=50_000, train=dataclasses.replace(run.train, n=10_000))
     assert "50,000 images, measured on 10,000 of them" in str(part)
-
-
-def test_tables_escape_and_align():
-    table = Table("a <b>", ("", "size, kB"), (("x & y", "5"), ("z", "–"), ("longer", "120")), ("note",))
-    assert "<caption>a &lt;b&gt;</caption>" in table._repr_html_()
-    assert '<th scope="row">x &amp; y</th><td class="number">5</td>' in table._repr_html_()
-    lines = str(table).splitlines()
-    assert lines[0] == "a <b>"
-    assert lines[3:] == ["x & y          5", "z              –", "longer       120", "note"]
 
 
 def test_durations_and_errors_in_words():

@@ -1,0 +1,48 @@
+"""Degradation: deeper plain networks train worse, deeper residual ones do not.
+
+He, Zhang, Ren and Sun 2015 (arXiv 1512.03385), section 4.2 and Figure 6: plain and residual networks of 20 to 110
+layers for CIFAR-10. The training error tells degradation from overfitting, so both errors are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from cnnlib.data import ImageSet, normalise
+from cnnlib.measure import gradient_flow
+from cnnlib.studies.study import SMOKE, Arm, Scale, Study, register
+from cnnlib.training import recipe_for
+
+DEPTHS = (20, 32, 44, 56, 110)
+PROBED_IMAGES = 128
+
+
+def flow(network: nn.Module, images: ImageSet) -> list[dict[str, Any]]:
+    """Return the signal and the gradient at every layer, on the first training images; the study's probe."""
+    device = next(network.parameters()).device
+    batch = images.train_images[:PROBED_IMAGES].to(device)
+    rows = gradient_flow(
+        network, normalise(batch, images.mean, images.std), images.train_labels[: len(batch)].to(device)
+    )
+    return [asdict(row) for row in rows]
+
+
+DEGRADATION = register(
+    Study(
+        name="degradation",
+        question="Do deeper networks train better, with shortcuts and without?",
+        arms={
+            name: Arm(name, recipe_for(name))
+            for kind in ("plain", "resnet")
+            for name in (f"{kind}{depth}" for depth in DEPTHS)
+        },
+        budgets={"smoke": SMOKE, "short": Scale(steps=200), "medium": Scale(epochs=20), "full": Scale()},
+        log_every=10,
+        evaluate_every=10,
+        probe=flow,
+    )
+)
+"""Depth with and without shortcuts. Each record holds how the gradient flows, before and after the training."""

@@ -1,0 +1,18 @@
+"""How errors and durations are written in the tables of trainings."""
+
+from __future__ import annotations
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """Return an error in percent as text, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f} %"
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration in the unit that suits it: ``"8.1 s"``, ``"2 min 5 s"``, ``"3 h 20 min"``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,72 @@
+"""The studies of the book, each run for real in the smoke budget."""
+
+import dataclasses
+import math
+
+import pytest
+
+from cnnlib.data import shapes10
+from cnnlib.measure import count_parameters, multiply_adds
+from cnnlib.models import card, create
+from cnnlib.studies import STUDIES, compare, run
+from cnnlib.training.network import registered
+
+AT_EQUAL_PARAMETERS = {  # study: by how much the largest network may exceed the smallest
+    "width-against-depth": 1.03,
+    "cardinality": 1.06,
+    "many-scales": 1.03,
+    "higher-order": 1.0,
+    "vgg-resnet-densenet": 1.12,
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    """500 of each, under the name of CIFAR-10: what the studies are about."""
+    return dataclasses.replace(shapes10(train=500, test=500), name="CIFAR-10")
+
+
+@pytest.mark.parametrize(("name", "arm"), [(name, arm) for name, study in STUDIES.items() for arm in study.arms])
+def test_every_arm_trains_in_the_smoke_budget(name, arm, images):
+    study = STUDIES[name]
+    seeds = study.scale("smoke").seeds[:1]
+    (record,) = run(study, budget="smoke", seeds=seeds, arms=[arm], data=images, progress=False)
+    assert math.isfinite(record.run.history[-1].train_loss)
+    if study.probe:
+        assert record.probe.initial != record.probe.trained
+    assert arm in str(compare(study, [record]))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_is_complete(name):
+    study = STUDIES[name]
+    assert study.name == name
+    assert study.question.endswith("?")
+    assert {"smoke", "medium", "full"} <= study.budgets.keys()
+    assert len(study.scale("full").seeds) >= 3
+    assert study.scale("full").recipe(study.arms[next(iter(study.arms))].recipe).full_length == ""
+    arms = [(arm.model, repr(arm.overrides), arm.recipe) for arm in study.arms.values()]
+    assert len(set(arms)) == len(arms) > 1
+    assert all(card(arm.model).dataset == "CIFAR-10" for arm in study.arms.values())
+
+
+@pytest.mark.parametrize(("name", "ratio"), AT_EQUAL_PARAMETERS.items())
+def test_parameters_are_alike_where_the_question_says_so(name, ratio):
+    study = STUDIES[name]
+    assert "equal parameters" in study.question
+    counts = [count_parameters(registered(arm.model, arm.overrides)) for arm in study.arms.values()]
+    assert max(counts) <= ratio * min(counts)
+
+
+def test_activation_orders_have_the_same_cost():
+    for unit in ("basic", "bottleneck"):
+        arms = [arm for label, arm in STUDIES["activation-orders"].arms.items() if label.endswith(unit)]
+        assert len(arms) == 5
+        assert len({multiply_adds(create(arm.model), (3, 32, 32)) for arm in arms}) == 1
+
+
+def test_degradation_has_both_kinds_at_each_depth():
+    assert list(STUDIES["degradation"].arms) == [
+        *(f"plain{depth}" for depth in (20, 32, 44, 56, 110)),
+        *(f"resnet{depth}" for depth in (20, 32, 44, 56, 110)),
+    ]

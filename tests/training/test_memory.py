@@ -1,0 +1,139 @@
+import copy
+import platform
+import resource
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlib.models import create
+from cnnlib.training import memory
+
+CPU = torch.device("cpu")
+
+
+def in_place(module: nn.Module) -> list[bool]:
+    with memory.relu_in_place(module):
+        return [layer.inplace for layer in module.modules() if isinstance(layer, nn.ReLU)]
+
+
+class ReadsTwice(nn.Module):
+    """The first ReLU's input is read again, the second's is the caller's, the third's has no other reader."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        self.read_again, self.callers, self.alone = nn.ReLU(), nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y + self.read_again(y) + self.callers(x) + self.alone(self.norm(x))
+
+
+class SharesOne(nn.Module):
+    """One ReLU that is called where its input is fresh and where it is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.conv(x)) + self.relu(x)
+
+
+class OfItsOutput(nn.Module):
+    """Tanh's derivative is computed from what it put out."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Tanh(), nn.ReLU())
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class DrawsItsWay(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.conv(x)) if torch.rand(()).item() < 2 else self.relu(x)
+
+
+class CannotBeTraced(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
+
+    def forward(self, x):
+        return self.layers(x) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (ReadsTwice(), [False, False, True]),
+        (SharesOne(), [False]),
+        (OfItsOutput(), [False]),
+        (CannotBeTraced(), [False]),
+        (DrawsItsWay(), [False]),
+        (nn.Sequential(nn.ReLU()), [False]),
+    ],
+)
+def test_only_where_nothing_else_reads_the_input(module, expected):
+    state = torch.get_rng_state()
+    assert in_place(module) == expected
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(layer.inplace for layer in module.modules() if isinstance(layer, nn.ReLU))
+
+
+def test_a_layer_that_was_in_place_stays_so():
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True))
+    with memory.relu_in_place(module):
+        pass
+    assert module[1].inplace
+
+
+@pytest.mark.parametrize("name", ["resnet20", "preact110", "vgg11-cifar", "densenet-40-12"])
+def test_it_changes_no_gradient(name):
+    torch.manual_seed(0)
+    net = create(name)
+    twin = copy.deepcopy(net)
+    x = torch.randn(2, 3, 32, 32)
+    assert any(in_place(net))
+    torch.manual_seed(1)
+    net(x).square().mean().backward()
+    torch.manual_seed(1)
+    with memory.relu_in_place(twin):
+        twin(x).square().mean().backward()
+    for (key, a), b in zip(net.named_parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad), key
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library has mallopt")
+def test_memory_that_is_kept_is_not_mapped_again():
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            torch.ones(16 << 20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with memory.kept(CPU):
+        faults()
+        kept = faults()
+        held = _resident()
+    assert kept < faults() / 10
+    assert held - _resident() > 32 << 20, "what was kept is given back"
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("it was asked for"))
+    with memory.kept(CPU):
+        pass

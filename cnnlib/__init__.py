@@ -28,6 +28,7 @@ _HOME = {
     "Run": "cnnlib.training",
     "fit": "cnnlib.training",
     "evaluate": "cnnlib.training",
+    "source": "cnnlib.explore",
 }
 
 __all__ = ["__version__", "budget", "device", *_HOME]

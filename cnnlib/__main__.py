@@ -35,13 +35,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, or 2 after an error that the user can mend."""
-    options = parser().parse_args(arguments)
+    """Run one command. Returns the exit status: 0, 2 after an error that the user can mend, 130 after Ctrl-C."""
     try:
+        options = parser().parse_args(arguments)
         return options.run(options) or 0
     except CnnlibError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as interrupt:  # that of a training says how to continue
+        print(f"\n{str(interrupt) or 'interrupted'}", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of `python -m cnnlib models | head` has seen enough
         sys.stderr.close()
         return 0

@@ -12,8 +12,8 @@ import importlib.util
 from pathlib import Path
 
 _SCHEMAS = {
-    "torchvision::nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "torchvision::qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 }
 
 
@@ -30,7 +30,10 @@ def _extension_loads(package: Path) -> bool:
 
 
 def declare_missing_operators() -> None:
-    """Declare torchvision's operators if, and only if, its compiled extension cannot be loaded."""
+    """Declare torchvision's operators if, and only if, its compiled extension cannot be loaded.
+
+    A second import of cnnlib in one process finds them declared: PyTorch keeps them until the process ends.
+    """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or not spec.submodule_search_locations:
         return
@@ -40,4 +43,5 @@ def declare_missing_operators() -> None:
     import torch
 
     for name, schema in _SCHEMAS.items():
-        torch.library.define(name, schema)
+        if not hasattr(torch.ops.torchvision, name):
+            torch.library.define(f"torchvision::{name}", schema)

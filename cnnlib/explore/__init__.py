@@ -23,6 +23,7 @@ _HOME = {
     "layer_bars": "figures",
     "learning_curves": "figures",
     "samples": "figures",
+    "source": "listing",
     "stripe_filter": "patterns",
     "zone_plate": "patterns",
     "favicon_svg": "logo",

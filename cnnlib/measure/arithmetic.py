@@ -67,7 +67,7 @@ class ConvArithmetic:
 
     @property
     def remainder(self) -> int:
-        """Columns of the padded input beyond the last window: 0 where the stride divides."""
+        """Columns of the padded input beyond the last window, 0 where the stride divides."""
         return self.numerator % self.stride
 
     @property

@@ -20,8 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnnlib.measure.dry_run import Memory, on_copy
 from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation
-from cnnlib.measure.rendering import Column, Grid, per_axis_text, shape_text
+from cnnlib.measure.rendering import per_axis_text, shape_text
 from cnnlib.measure.theoretical import FieldRow, PerAxis, receptive_field
+from cnnlib.table import Column, Table
 
 FP32_BYTES = 4
 
@@ -91,12 +92,12 @@ class LayerTable:
         return named[name]
 
     def __str__(self) -> str:
-        return self._grid().text()
+        return str(self._table())
 
     def _repr_html_(self) -> str:
-        return self._grid().html()
+        return self._table()._repr_html_()
 
-    def _grid(self) -> Grid:
+    def _table(self) -> Table:
         columns = (
             Column("layer", numeric=False, least=12),
             Column("kind", numeric=False, least=12),
@@ -113,7 +114,7 @@ class LayerTable:
         ]
         if self.fields_missing:
             notes.append(f"No receptive fields: {self.fields_missing}")
-        return Grid(
+        return Table(
             caption=f"{self.model}: layers for one input of {shape_text(self.input_size)}",
             columns=columns,
             rows=[_cells(row) for row in self.rows],

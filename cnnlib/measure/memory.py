@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from cnnlib.measure.dry_run import Memory, on_copy
 from cnnlib.measure.errors import BadArgument
-from cnnlib.measure.rendering import Column, Grid, megabytes, shape_text
+from cnnlib.measure.rendering import megabytes, shape_text
+from cnnlib.table import Column, Table
 
 OPTIMIZER_STATES = {"sgd": 0, "sgd-momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2}
 """Values that an optimiser keeps for each parameter."""
@@ -49,12 +50,12 @@ class TrainingMemory:
         return self.parameters + self.gradients + self.optimizer_state + self.activations + self.batch
 
     def __str__(self) -> str:
-        return self._grid().text()
+        return str(self._table())
 
     def _repr_html_(self) -> str:
-        return self._grid().html()
+        return self._table()._repr_html_()
 
-    def _grid(self) -> Grid:
+    def _table(self) -> Table:
         parts = {
             "parameters": self.parameters,
             "their gradients": self.gradients,
@@ -62,7 +63,7 @@ class TrainingMemory:
             "activations kept for the backward pass": self.activations,
             f"batch of {self.batch_size} images": self.batch,
         }
-        return Grid(
+        return Table(
             caption=f"{self.model}: a training step, {self.batch_size} images of {shape_text(self.input_size)}",
             columns=(Column("held", numeric=False), Column("memory", "MB"), Column("share", "%")),
             rows=[(part, megabytes(size), f"{100 * size / self.total:.0f}") for part, size in parts.items()],

@@ -25,7 +25,8 @@ from torch.fx.node import map_arg
 
 from cnnlib.measure.dry_run import first_accepted, on_copy
 from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation, first_line
-from cnnlib.measure.rendering import Column, Grid, per_axis_text, shape_text
+from cnnlib.measure.rendering import per_axis_text, shape_text
+from cnnlib.table import Column, Table
 
 PerAxis = int | float | tuple[int | float, ...]
 """One number where height and width agree, else ``(height, width)``."""
@@ -56,7 +57,7 @@ class FieldRow:
 
     @property
     def size_text(self) -> str:
-        """The size as tables show it: ``all`` where the unit sees the whole input."""
+        """The size as tables show it, ``all`` where the unit sees the whole input."""
         return "all" if self.whole else per_axis_text(self.size)
 
 
@@ -87,12 +88,12 @@ class ReceptiveField:
         return named[name]
 
     def __str__(self) -> str:
-        return self._grid().text()
+        return str(self._table())
 
     def _repr_html_(self) -> str:
-        return self._grid().html()
+        return self._table()._repr_html_()
 
-    def _grid(self) -> Grid:
+    def _table(self) -> Table:
         final = self.final
         notes = [f"Last map: {final.name}, field {final.size_text}, stride {per_axis_text(final.stride)}."]
         if not all(row.aligned for row in self.rows):
@@ -119,7 +120,7 @@ class ReceptiveField:
             for row in self.rows
         ]
         caption = f"{self.model}: theoretical receptive field, input {shape_text(self.input_size)}"
-        return Grid(caption, columns, rows, notes=notes)
+        return Table(caption, columns, rows, notes=notes)
 
 
 def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = None) -> ReceptiveField:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from cnnlib.models.cells import Genotype, Plan, cifar_cells, imagenet_cells
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.cells import Genotype, Plan, cifar_cells, imagenet_cells, register_nets
+from cnnlib.models.registry import Paper, Published
 
 PAPER = Paper(
     key="real2019regularized",
@@ -86,15 +86,4 @@ NETS = {
     ),
 }
 
-for _name, (_build, _side, _parameters, _multiply_adds, _published, _about) in NETS.items():
-    register(
-        f"amoebanet-a-{_name}",
-        _build,
-        paper=PAPER,
-        dataset="CIFAR-10" if "cifar" in _name else "ImageNet",
-        input_size=(3, _side, _side),
-        parameters=_parameters,
-        multiply_adds=_multiply_adds,
-        published=_published,
-        about=_about,
-    )
+register_nets("amoebanet-a", PAPER, NETS)

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from cnnlib.models import layers
 from cnnlib.models.layers import WithAuxiliary
-from cnnlib.models.registry import BadOption
+from cnnlib.models.registry import BadOption, Paper, register
 
 State = str | int  # "h": what the cell before put out; "p": what the one before that did; i: node i of this cell
 Step = tuple[str, State]  # an operation, and what it is applied to
@@ -488,3 +488,23 @@ def imagenet_cells(
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-3
     return net
+
+
+def register_nets(prefix: str, paper: Paper, nets: Mapping[str, tuple]) -> None:
+    """Register a searched cell's networks, by name.
+
+    Each is a tuple of what builds it, the side of its images, parameters, multiply-adds, published errors and a line
+    about it.
+    """
+    for name, (build, side, parameters, multiply_adds, published, about) in nets.items():
+        register(
+            f"{prefix}-{name}",
+            build,
+            paper=paper,
+            dataset="CIFAR-10" if "cifar" in name else "ImageNet",
+            input_size=(3, side, side),
+            parameters=parameters,
+            multiply_adds=multiply_adds,
+            published=published,
+            about=about,
+        )

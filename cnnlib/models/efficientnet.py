@@ -16,14 +16,13 @@ deviations:
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.mobilenet_v2 import round_channels
+from cnnlib.models.mobilenet_v2 import conv_bn, round_channels
 from cnnlib.models.registry import Paper, Published, register
 from cnnlib.models.senet import SqueezeExcitation
 
@@ -99,18 +98,8 @@ class DropConnect(nn.Module):
         return f"p={self.p:g}"
 
 
-def conv_bn_swish(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
-    """Return a convolution that keeps the image size up to its stride, batch normalisation and x * sigmoid(x)."""
-    padding = kernel_size // 2
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
-            bn=nn.BatchNorm2d(out_channels),
-            swish=nn.SiLU(),
-        )
-    )
+conv_bn_swish = partial(conv_bn, activation=nn.SiLU)
+"""Convolution, batch normalisation and x * sigmoid(x), which the paper calls swish."""
 
 
 class MBConv(nn.Module):

@@ -15,6 +15,7 @@ narrows and has no activation. Where the shape is kept, a shortcut joins the nar
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor, nn
@@ -57,8 +58,8 @@ class InvertedResidual(nn.Module):
         hidden = expansion * in_channels
         self.f = nn.Sequential()
         if expansion > 1:
-            self.f.append(conv_bn_relu6(in_channels, hidden, 1))
-        self.f.append(conv_bn_relu6(hidden, hidden, 3, stride, groups=hidden))
+            self.f.append(conv_bn(in_channels, hidden, 1))
+        self.f.append(conv_bn(hidden, hidden, 3, stride, groups=hidden))
         self.f.append(linear_conv_bn(hidden, out_channels))
         self.shortcut = stride == 1 and in_channels == out_channels
 
@@ -66,16 +67,21 @@ class InvertedResidual(nn.Module):
         return x + self.f(x) if self.shortcut else self.f(x)
 
 
-def conv_bn_relu6(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
+def conv_bn(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: Callable[[], nn.Module] = nn.ReLU6,
 ) -> nn.Sequential:
-    """Return a convolution that keeps the image size up to its stride, batch normalisation and min(max(x, 0), 6)."""
+    """Return a convolution that keeps the image size up to its stride, batch normalisation and ``activation``."""
     padding = kernel_size // 2
     return nn.Sequential(
         OrderedDict(
             conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
             bn=nn.BatchNorm2d(out_channels),
-            relu=nn.ReLU6(),
+            activation=activation(),
         )
     )
 
@@ -110,7 +116,7 @@ class MobileNetV2(nn.Module):
     ):
         super().__init__()
         channels = round_channels(32 * width)
-        self.stem = conv_bn_relu6(3, channels, 3, stem_stride)
+        self.stem = conv_bn(3, channels, 3, stem_stride)
         self.stages = nn.Sequential()
         for expansion, base_width, repeats, first_stride in stages:
             stage = nn.Sequential()
@@ -120,7 +126,7 @@ class MobileNetV2(nn.Module):
                 channels = out_channels
             self.stages.append(stage)
         features = round_channels(1280 * max(1.0, width))
-        self.head = conv_bn_relu6(channels, features, 1)
+        self.head = conv_bn(channels, features, 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(features, num_classes)

@@ -13,7 +13,7 @@ from torch import nn
 
 from cnnlib.data import ImageSet, normalise
 from cnnlib.measure import gradient_flow
-from cnnlib.studies.study import SMOKE, Arm, Scale, Study, register
+from cnnlib.studies.study import Arm, course_study
 from cnnlib.training import recipe_for
 
 DEPTHS = (20, 32, 44, 56, 110)
@@ -30,19 +30,15 @@ def flow(network: nn.Module, images: ImageSet) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-DEGRADATION = register(
-    Study(
-        name="degradation",
-        question="Do deeper networks train better, with shortcuts and without?",
-        arms={
-            name: Arm(name, recipe_for(name))
-            for kind in ("plain", "resnet")
-            for name in (f"{kind}{depth}" for depth in DEPTHS)
-        },
-        budgets={"smoke": SMOKE, "short": Scale(steps=200), "medium": Scale(epochs=20), "full": Scale()},
-        log_every=10,
-        evaluate_every=10,
-        probe=flow,
-    )
+DEGRADATION = course_study(
+    name="degradation",
+    question="Do deeper networks train better, with shortcuts and without?",
+    arms={
+        name: Arm(name, recipe_for(name))
+        for kind in ("plain", "resnet")
+        for name in (f"{kind}{depth}" for depth in DEPTHS)
+    },
+    short=200,
+    probe=flow,
 )
 """Depth with and without shortcuts. Each record holds how the gradient flows, before and after the training."""

@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from cnnlib.studies.study import SMOKE, Arm, Scale, Study, register
+from cnnlib.studies.study import Arm, course_study
 from cnnlib.training import RECIPES
 
 RESNET = RECIPES["resnet-cifar"]
 
-FAMILIES = register(
-    Study(
-        name="vgg-resnet-densenet",
-        question="At equal parameters and with the same recipe, how do VGG, ResNet and DenseNet compare?",
-        arms={
-            "VGG-16, narrow": Arm("vgg16-cifar", RESNET, {"width": 0.23, "dropout": 0.0}),
-            "ResNet-56": Arm("resnet56", RESNET),
-            "DenseNet-BC-100-12": Arm("densenet-bc-100-12", RESNET),
-        },
-        budgets={"smoke": SMOKE, "short": Scale(steps=120), "medium": Scale(epochs=20), "full": Scale()},
-        log_every=10,
-        evaluate_every=10,
-    )
+FAMILIES = course_study(
+    name="vgg-resnet-densenet",
+    question="At equal parameters and with the same recipe, how do VGG, ResNet and DenseNet compare?",
+    arms={
+        "VGG-16, narrow": Arm("vgg16-cifar", RESNET, {"width": 0.23, "dropout": 0.0}),
+        "ResNet-56": Arm("resnet56", RESNET),
+        "DenseNet-BC-100-12": Arm("densenet-bc-100-12", RESNET),
+    },
+    short=120,
 )
 """0.77 to 0.85 million parameters each. DenseNet's own recipe is another, so its published error is no measure here."""
 
-EFFICIENT = register(
-    Study(
-        name="efficient-nets",
-        question="At few multiply-adds, what do depthwise convolutions bring?",
-        arms={
-            "ResNet-20": Arm("resnet20", RESNET),
-            "ResNet-32": Arm("resnet32", RESNET),
-            "MobileNet V1": Arm("mobilenet-v1-cifar", RESNET),
-            "MobileNet V2, half as wide": Arm("mobilenet-v2-cifar-0.5", RESNET),
-            "MobileNet V2, 3/4 as wide": Arm("mobilenet-v2-cifar-0.75", RESNET),
-        },
-        budgets={"smoke": SMOKE, "short": Scale(steps=400), "medium": Scale(epochs=20), "full": Scale()},
-        log_every=10,
-        evaluate_every=10,
-    )
+EFFICIENT = course_study(
+    name="efficient-nets",
+    question="At few multiply-adds, what do depthwise convolutions bring?",
+    arms={
+        "ResNet-20": Arm("resnet20", RESNET),
+        "ResNet-32": Arm("resnet32", RESNET),
+        "MobileNet V1": Arm("mobilenet-v1-cifar", RESNET),
+        "MobileNet V2, half as wide": Arm("mobilenet-v2-cifar-0.5", RESNET),
+        "MobileNet V2, 3/4 as wide": Arm("mobilenet-v2-cifar-0.75", RESNET),
+    },
+    short=400,
 )
 """28 to 69 million multiply-adds each."""

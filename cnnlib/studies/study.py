@@ -138,6 +138,17 @@ def register(study: Study) -> Study:
     return study
 
 
+def course_study(name: str, question: str, arms: Mapping[str, Arm], *, short: int | None, **more: Any) -> Study:
+    """Register a study with the course's budgets, and return it.
+
+    ``short`` is the number of steps on a laptop, so many that its slowest arm takes three minutes; None if no number
+    would be enough. ``medium`` is 20 epochs, ``full`` the length of the recipes. ``more`` are other fields.
+    """
+    scales = {"smoke": SMOKE, "short": short and Scale(steps=short), "medium": Scale(epochs=20), "full": Scale()}
+    budgets = {budget: scale for budget, scale in scales.items() if scale}
+    return register(Study(name, question, arms, budgets, **{"log_every": 10, "evaluate_every": 10} | more))
+
+
 def find_study(name: str) -> Study:
     """Return the study of this name.
 

@@ -6,7 +6,7 @@ GPU. Within a study all arms have the same recipe.
 
 from __future__ import annotations
 
-from cnnlib.studies.study import SMOKE, Arm, Scale, Study, register
+from cnnlib.studies.study import Arm, course_study
 from cnnlib.training import RECIPES, Recipe
 
 RESNET = RECIPES["resnet-cifar"]
@@ -28,123 +28,87 @@ def _orders(basic: int, bottleneck: int, recipe: Recipe) -> dict[str, Arm]:
     }
 
 
-def _budgets(steps: int) -> dict[str, Scale]:
-    return {"smoke": SMOKE, "short": Scale(steps=steps), "medium": Scale(epochs=20), "full": Scale()}
-
-
-ORDERS = register(
-    Study(
-        name="activation-orders",
-        question="Where should batch norm and ReLU stand in a residual unit?",
-        arms=_orders(44, 47, RESNET),
-        budgets=_budgets(300),
-        log_every=10,
-        evaluate_every=10,
-    )
+ORDERS = course_study(
+    name="activation-orders",
+    question="Where should batch norm and ReLU stand in a residual unit?",
+    arms=_orders(44, 47, RESNET),
+    short=300,
 )
 """He et al. 2016 (arXiv 1603.05027), Figure 4 and Table 2, at 44 and 47 layers."""
 
-PAPER_ORDERS = register(
-    Study(
-        name="paper-orders",
-        question="Where should batch norm and ReLU stand in a residual unit of 110 or 164 layers?",
-        arms=_orders(110, 164, RESNET_110),
-        budgets={"smoke": SMOKE, "medium": Scale(epochs=20), "full": Scale()},
-        log_every=10,
-        evaluate_every=10,
-    )
+PAPER_ORDERS = course_study(
+    name="paper-orders",
+    question="Where should batch norm and ReLU stand in a residual unit of 110 or 164 layers?",
+    arms=_orders(110, 164, RESNET_110),
+    short=None,
 )
 """The same at the paper's depths."""
 
-WIDTH = register(
-    Study(
-        name="width-against-depth",
-        question="At equal parameters, is a network better deep or wide?",
-        arms={
-            f"{d} layers, {k} x as wide": Arm(f"wrn-{d}-{k}", RECIPES["wrn"])
-            for d, k in ((40, 1), (28, 1.25), (22, 1.4375), (16, 1.8125), (10, 2.75))
-        },
-        budgets=_budgets(500),
-        log_every=10,
-        evaluate_every=10,
-    )
+WIDTH = course_study(
+    name="width-against-depth",
+    question="At equal parameters, is a network better deep or wide?",
+    arms={
+        f"{d} layers, {k} x as wide": Arm(f"wrn-{d}-{k}", RECIPES["wrn"])
+        for d, k in ((40, 1), (28, 1.25), (22, 1.4375), (16, 1.8125), (10, 2.75))
+    },
+    short=500,
 )
 """Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 4, at 0.56 to 0.58 million parameters."""
 
-CARDINALITY = register(
-    Study(
-        name="cardinality",
-        question="At equal parameters, what do more paths in a block bring?",
-        arms={
-            f"{paths} x {width}d": Arm(f"resnext20-{paths}x{width}d", RECIPES["resnext"])
-            for paths, width in ((1, 24), (2, 14), (4, 8), (8, 4), (16, 2))
-        },
-        budgets=_budgets(150),
-        log_every=10,
-        evaluate_every=10,
-    )
+CARDINALITY = course_study(
+    name="cardinality",
+    question="At equal parameters, what do more paths in a block bring?",
+    arms={
+        f"{paths} x {width}d": Arm(f"resnext20-{paths}x{width}d", RECIPES["resnext"])
+        for paths, width in ((1, 24), (2, 14), (4, 8), (8, 4), (16, 2))
+    },
+    short=150,
 )
 """Xie et al. 2016 (arXiv 1611.05431), Table 3 and Figure 7, at 1.32 to 1.39 million parameters."""
 
-SQUEEZE = register(
-    Study(
-        name="squeeze-and-excitation",
-        question="What does rescaling the maps of each block bring?",
-        arms={
-            name: Arm(name, RESNET, {"shortcut": "B"})
-            for name in ("resnet20", "se-resnet20", "resnet56", "se-resnet56")
-        },
-        budgets=_budgets(400),
-        log_every=10,
-        evaluate_every=10,
-    )
+SQUEEZE = course_study(
+    name="squeeze-and-excitation",
+    question="What does rescaling the maps of each block bring?",
+    arms={
+        name: Arm(name, RESNET, {"shortcut": "B"}) for name in ("resnet20", "se-resnet20", "resnet56", "se-resnet56")
+    },
+    short=400,
 )
 """Hu et al. 2018 (arXiv 1709.01507), section 6, with and without squeeze and excitation."""
 
-DROPPED_DEPTH = register(
-    Study(
-        name="stochastic-depth",
-        question="Does leaving out blocks at random help where a network overfits?",
-        arms={
-            "all blocks": Arm("resnet32", RECIPES["stochastic-depth"]),
-            "stochastic depth": Arm("stochastic-depth-32", RECIPES["stochastic-depth"]),
-            "stochastic depth, p_L = 0.8": Arm("stochastic-depth-32", RECIPES["stochastic-depth"], {"survival": 0.8}),
-        },
-        budgets=_budgets(800),
-        subset=2000,
-        log_every=15,
-        evaluate_every=10,
-    )
+DROPPED_DEPTH = course_study(
+    name="stochastic-depth",
+    question="Does leaving out blocks at random help where a network overfits?",
+    arms={
+        "all blocks": Arm("resnet32", RECIPES["stochastic-depth"]),
+        "stochastic depth": Arm("stochastic-depth-32", RECIPES["stochastic-depth"]),
+        "stochastic depth, p_L = 0.8": Arm("stochastic-depth-32", RECIPES["stochastic-depth"], {"survival": 0.8}),
+    },
+    short=800,
+    subset=2000,
+    log_every=15,
 )
 """Huang et al. 2016 (arXiv 1603.09382), on 2,000 images and many passes: a regulariser is studied where overfitting is.
 
 In a short training on all images it only slows the network down, and seems to do harm."""
 
-SCALES = register(
-    Study(
-        name="many-scales",
-        question="At equal parameters, what does splitting the middle of a bottleneck into a chain bring?",
-        arms={
-            "bottleneck": Arm("resnet47", RESNET),
-            "2 splits": Arm("res2net47-48w-2s", RESNET),
-            "4 splits": Arm("res2net47-26w-4s", RESNET),
-            "8 splits": Arm("res2net47-14w-8s", RESNET),
-        },
-        budgets=_budgets(300),
-        log_every=10,
-        evaluate_every=10,
-    )
+SCALES = course_study(
+    name="many-scales",
+    question="At equal parameters, what does splitting the middle of a bottleneck into a chain bring?",
+    arms={
+        "bottleneck": Arm("resnet47", RESNET),
+        "2 splits": Arm("res2net47-48w-2s", RESNET),
+        "4 splits": Arm("res2net47-26w-4s", RESNET),
+        "8 splits": Arm("res2net47-14w-8s", RESNET),
+    },
+    short=300,
 )
 """Gao et al. 2019 (arXiv 1904.01169), Table 3, at 47 layers."""
 
-HIGHER_ORDER = register(
-    Study(
-        name="higher-order",
-        question="At equal parameters, is one block of a higher order better than several of Euler?",
-        arms={name: Arm(f"ho-resnet26-{name}", RESNET) for name in ("euler", "midpoint", "heun", "rk4")},
-        budgets=_budgets(500),
-        log_every=10,
-        evaluate_every=10,
-    )
+HIGHER_ORDER = course_study(
+    name="higher-order",
+    question="At equal parameters, is one block of a higher order better than several of Euler?",
+    arms={name: Arm(f"ho-resnet26-{name}", RESNET) for name in ("euler", "midpoint", "heun", "rk4")},
+    short=500,
 )
 """Luo et al. 2021 (arXiv 2103.15244): four, two, two and one blocks a stage, 366,842 parameters each."""

@@ -1,0 +1,54 @@
+"""The table of all registered models, by family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from cnnbook.notebooks import ROOT
+from cnnlib.models import ModelCard, available, card
+
+HEAD = """\
+| Name | Year | Data set | Input | Parameters | Multiply-adds | Published error |
+|---|---|---|---|---:|---:|---|"""
+
+
+def row(model: ModelCard) -> str:
+    """One model as a row of a Markdown table."""
+    size = "×".join(map(str, model.input_size))
+    cost = "" if model.multiply_adds is None else f"{model.multiply_adds / 1e6:,.1f} M"
+    error = f"{model.headline.beside(model.dataset)}, {model.headline.source}" if model.headline else ""
+    cells = (f"`{model.name}`", str(model.paper.year), model.dataset, size, f"{model.parameters:,}", cost, error)
+    return f"| {' | '.join(cells)} |"
+
+
+def families(models: Iterable[ModelCard]) -> dict[str, list[ModelCard]]:
+    """Models by family; families and the models in them in the order given."""
+    found: dict[str, list[ModelCard]] = {}
+    for model in models:
+        found.setdefault(model.family, []).append(model)
+    return found
+
+
+class Zoo(SphinxDirective):
+    """A section with a table for each family, oldest first."""
+
+    def run(self) -> list[nodes.Node]:
+        for path in (ROOT / "cnnlib" / "models").glob("*.py"):
+            self.env.note_dependency(str(path))
+        return [self.section(*family) for family in families(map(card, available())).items()]
+
+    def section(self, family: str, models: list[ModelCard]) -> nodes.section:
+        section = nodes.section("", nodes.title("", family), ids=[f"family-{family}"], names=[f"family {family}"])
+        self.state.document.note_implicit_target(section)
+        papers = dict.fromkeys(model.paper for model in models)
+        titles = [f"- *{paper.title}* {{cite:p}}`{paper.key}`" for paper in papers]
+        section += self.parse_text_to_nodes("\n".join([*titles, "", HEAD, *map(row, models)]))
+        return section
+
+
+def setup(app: Sphinx) -> None:
+    app.add_directive("zoo", Zoo)

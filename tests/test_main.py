@@ -1,0 +1,45 @@
+"""``python -m cnnlib`` as a whole: errors, Ctrl-C, a reader that goes away."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cnnlib.__main__ import main
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("cnnlib.models.registry.available", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert main(["models"]) == 130
+    assert capsys.readouterr() == ("", "\ninterrupted\n")
+
+
+def test_an_error_that_can_be_mended_is_one_line(capsys):
+    assert main(["models", "alexnt"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: no name matches 'alexnt'; did you mean ")
+    assert err.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from cnnlib.__main__ import main; input(); sys.exit(main(['models']))"],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE),
+    )
+    process.stdout.close()
+    process.stdin.write(b"go on\n")
+    process.stdin.close()
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 0
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    for command in ("models", "summary", "receptive-field", "train", "study", "bench", "data"):
+        assert re.search(rf"^    {command}\b", out, re.MULTILINE)

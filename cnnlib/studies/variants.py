@@ -62,7 +62,7 @@ CARDINALITY = course_study(
         f"{paths} x {width}d": Arm(f"resnext20-{paths}x{width}d", RECIPES["resnext"])
         for paths, width in ((1, 24), (2, 14), (4, 8), (8, 4), (16, 2))
     },
-    short=150,
+    short=250,
 )
 """Xie et al. 2016 (arXiv 1611.05431), Table 3 and Figure 7, at 1.32 to 1.39 million parameters."""
 
@@ -101,7 +101,7 @@ SCALES = course_study(
         "4 splits": Arm("res2net47-26w-4s", RESNET),
         "8 splits": Arm("res2net47-14w-8s", RESNET),
     },
-    short=300,
+    short=230,
 )
 """Gao et al. 2019 (arXiv 1904.01169), Table 3, at 47 layers."""
 
@@ -109,6 +109,6 @@ HIGHER_ORDER = course_study(
     name="higher-order",
     question="At equal parameters, is one block of a higher order better than several of Euler?",
     arms={name: Arm(f"ho-resnet26-{name}", RESNET) for name in ("euler", "midpoint", "heun", "rk4")},
-    short=500,
+    short=1000,
 )
 """Luo et al. 2021 (arXiv 2103.15244): four, two, two and one blocks a stage, 366,842 parameters each."""

@@ -63,7 +63,9 @@ def test_papers_of_the_models_are_in_the_bibliography():
         entry = entries[paper.key]
         assert entry.fields["title"].replace("{", "").replace("}", "").lower() == paper.title.lower()
         assert entry.fields.get("eprint", paper.arxiv) == paper.arxiv
-        assert abs(int(entry.fields["year"]) - paper.year) <= 2  # a preprint may be two years older than its publication
+        assert (
+            abs(int(entry.fields["year"]) - paper.year) <= 2
+        )  # a preprint may be two years older than its publication
 
 
 def test_commands_of_the_workflow_exist():

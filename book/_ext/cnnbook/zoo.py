@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
 from collections.abc import Iterable
 
 from docutils import nodes
@@ -11,9 +14,16 @@ from sphinx.util.docutils import SphinxDirective
 from cnnbook.notebooks import ROOT
 from cnnlib.models import ModelCard, available, card
 
+TITLES = {
+    "amoebanet": "AmoebaNet-A",
+    "inception": "Inception-v4 and Inception-ResNet-v2",
+    "nasnet": "NASNet-A",
+    "senet": "SENet",
+}
+"""Headings of families whose oldest file begins with another name."""
 HEAD = """\
-| Name | Year | Data set | Input | Parameters | Multiply-adds | Published error |
-|---|---|---|---|---:|---:|---|"""
+| Name | Year | Input | Parameters | Multiply-adds | Published error |
+|---|---|---|---:|---:|---|"""
 
 
 def row(model: ModelCard) -> str:
@@ -21,7 +31,8 @@ def row(model: ModelCard) -> str:
     size = "×".join(map(str, model.input_size))
     cost = "" if model.multiply_adds is None else f"{model.multiply_adds / 1e6:,.1f} M"
     error = f"{model.headline.beside(model.dataset)}, {model.headline.source}" if model.headline else ""
-    cells = (f"`{model.name}`", str(model.paper.year), model.dataset, size, f"{model.parameters:,}", cost, error)
+    images = f"{model.dataset}, {size}"
+    cells = (f"`{model.name}`", str(model.paper.year), images, f"{model.parameters:,}", cost, error)
     return f"| {' | '.join(cells)} |"
 
 
@@ -33,6 +44,13 @@ def families(models: Iterable[ModelCard]) -> dict[str, list[ModelCard]]:
     return found
 
 
+def title(family: str, models: list[ModelCard]) -> str:
+    """The heading of a family: what the docstring of its oldest file names first."""
+    build = models[0].build
+    file = inspect.getmodule(build.func if isinstance(build, functools.partial) else build)
+    return TITLES.get(family) or re.match(r"[^.]*", file.__doc__)[0]
+
+
 class Zoo(SphinxDirective):
     """A section with a table for each family, oldest first."""
 
@@ -42,10 +60,11 @@ class Zoo(SphinxDirective):
         return [self.section(*family) for family in families(map(card, available())).items()]
 
     def section(self, family: str, models: list[ModelCard]) -> nodes.section:
-        section = nodes.section("", nodes.title("", family), ids=[f"family-{family}"], names=[f"family {family}"])
+        section = nodes.section("", nodes.title("", title(family, models)), ids=[f"family-{family}"], names=[f"family {family}"])
         self.state.document.note_implicit_target(section)
         papers = dict.fromkeys(model.paper for model in models)
         titles = [f"- *{paper.title}* {{cite:p}}`{paper.key}`" for paper in papers]
+        section["classes"].append("cnn-zoo")
         section += self.parse_text_to_nodes("\n".join([*titles, "", HEAD, *map(row, models)]))
         return section
 

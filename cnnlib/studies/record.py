@@ -88,6 +88,7 @@ def check(record: Record, study: Study, path: Path) -> None:
         "overrides": dict(arm.overrides),
         "data": study.data,
         "train_images": study.train_images(scale) or run.train_images,
+        "precision": arm.precision or run.precision,
         **scale.recipe(arm.recipe).as_dict(),
     }
     found = {
@@ -96,6 +97,7 @@ def check(record: Record, study: Study, path: Path) -> None:
         "overrides": run.overrides,
         "data": (run.stands_in_for or run.data).lower().replace("-", ""),
         "train_images": run.train_images,
+        "precision": run.precision,
         **run.recipe.as_dict(),
     }
     different = [

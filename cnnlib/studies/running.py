@@ -77,6 +77,7 @@ def run(
                 images,
                 scale.recipe(arm.recipe),
                 seed=seed,
+                precision=arm.precision,
                 checkpoint=checkpoint,
                 checkpoint_every=CHECKPOINT_SECONDS,
                 log_every=study.log_every,

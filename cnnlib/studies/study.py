@@ -20,13 +20,15 @@ class Arm:
     """One of the things compared: a registered model, what is changed in it, and how it is trained.
 
     ``overrides`` are values of JSON; ``"nn.Tanh"`` stands for the class of torch.nn. ``published`` is what a paper
-    reports for this arm, if the model's card does not say it.
+    reports for this arm, if the model's card does not say it. ``precision`` is that of :func:`cnnlib.fit`, if it is
+    what is compared.
     """
 
     model: str
     recipe: Recipe
     overrides: Mapping[str, Any] = field(default_factory=dict)
     published: Published | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)

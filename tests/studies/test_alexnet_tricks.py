@@ -1,46 +1,7 @@
-import dataclasses
-
-import pytest
-
-from cnnlib.settings import BUDGETS
-from cnnlib.studies import STUDIES, compare, load_records, run, run_ensemble, steps_to
+from cnnlib.data import shapes10
+from cnnlib.studies import steps_to
 from cnnlib.studies.alexnet_tricks import REGULARISATION, RELU
-from cnnlib.studies.record import SHIPPED
 from cnnlib.training.run import Point
-
-
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
-def test_every_study_runs_in_the_smoke_budget(study, request):
-    data = request.getfixturevalue("many")
-    records = run(study, budget="smoke", data=data, progress=False)
-    table = compare(study, records)
-    assert len(table.rows) == len(study.arms)
-    if study.ensemble:
-        assert run_ensemble(study, records, study.images(data, study.scale("smoke"))).images == 500
-
-
-@pytest.fixture(scope="module")
-def many():
-    from cnnlib.data import shapes10
-
-    return dataclasses.replace(shapes10(train=6000, test=500), name="CIFAR-10")
-
-
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
-def test_every_study_says_what_each_budget_means(study):
-    assert set(study.budgets) == set(BUDGETS)
-    assert all(len(study.scale(budget).seeds) >= 3 for budget in BUDGETS if budget != "smoke")
-    assert study.ensemble is None or study.ensemble in study.arms
-    assert study.question.endswith("?")
-
-
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
-def test_the_shipped_records_fit_the_study(study):
-    load_records(study)
-
-
-def test_every_folder_of_shipped_records_belongs_to_a_study():
-    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} <= set(STUDIES)
 
 
 def test_the_arms_differ_in_one_thing_only():
@@ -55,9 +16,9 @@ def test_the_arms_differ_in_one_thing_only():
     assert not relu.recipe.augment
 
 
-def test_overfitting_is_studied_on_a_small_subset(many):
+def test_overfitting_is_studied_on_a_small_subset():
     scale = REGULARISATION.scale("short")
-    images = REGULARISATION.images(many, scale)
+    images = REGULARISATION.images(shapes10(train=6000, test=10), scale)
     assert images.train_labels.bincount().tolist() == [500] * 10
     assert scale.recipe(REGULARISATION.arms["neither"].recipe).steps(5000) == 60 * 39
 

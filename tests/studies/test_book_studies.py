@@ -8,7 +8,8 @@ import pytest
 from cnnlib.data import shapes10
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import card, create
-from cnnlib.studies import STUDIES, compare, run
+from cnnlib.studies import STUDIES, compare, load_records, run
+from cnnlib.studies.record import SHIPPED
 from cnnlib.training.network import registered
 
 AT_EQUAL_PARAMETERS = {  # study: by how much the largest network may exceed the smallest
@@ -43,11 +44,21 @@ def test_a_study_is_complete(name):
     assert study.name == name
     assert study.question.endswith("?")
     assert {"smoke", "medium", "full"} <= study.budgets.keys()
-    assert len(study.scale("full").seeds) >= 3
+    assert study.ensemble is None or study.ensemble in study.arms
+    assert all(len(scale.seeds) >= 3 for budget, scale in study.budgets.items() if budget != "smoke")
     assert study.scale("full").recipe(study.arms[next(iter(study.arms))].recipe).full_length == ""
-    arms = [(arm.model, repr(arm.overrides), arm.recipe) for arm in study.arms.values()]
+    arms = [(arm.model, repr(arm.overrides), arm.recipe, arm.precision) for arm in study.arms.values()]
     assert len(set(arms)) == len(arms) > 1
     assert all(card(arm.model).dataset == "CIFAR-10" for arm in study.arms.values())
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_the_shipped_records_fit_the_study(study):
+    load_records(study)
+
+
+def test_every_folder_of_shipped_records_belongs_to_a_study():
+    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} <= set(STUDIES)
 
 
 @pytest.mark.parametrize(("name", "ratio"), AT_EQUAL_PARAMETERS.items())

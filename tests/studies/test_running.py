@@ -65,6 +65,17 @@ def test_every_arm_and_seed_is_trained_as_the_study_says(study, data):
     assert [r.run.test_error for r in go(study, data, arms=["narrow"], seeds=[1])] == [records[3].run.test_error]
 
 
+def test_an_arm_can_ask_for_its_precision(study, data, tmp_path):
+    arms = {label: dataclasses.replace(study.arms["wide"], precision=label) for label in ("fp32", "bf16")}
+    study = dataclasses.replace(study, arms=arms, ensemble=None)
+    records = go(study, data, seeds=[0], folder=tmp_path)
+    assert [record.run.precision for record in records] == ["fp32", "bf16"]
+    path = tmp_path / "test" / "smoke-bf16-seed0.json"
+    path.write_text(path.read_text().replace('"precision": "bf16"', '"precision": "fp32"'))
+    with pytest.raises(RecordError, match="precision is 'fp32', not 'bf16'"):
+        go(study, data, seeds=[0], folder=tmp_path)
+
+
 def test_a_probe_sees_the_network_before_and_after_the_training(study, data, tmp_path):
     def probe(network, images):
         assert len(images.train_labels) == 40

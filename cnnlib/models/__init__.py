@@ -11,6 +11,7 @@ from cnnlib.models import (
     ho_resnet,
     inception_resnet_v2,
     inception_v4,
+    kernel_stacks,
     lenet,
     mobilenet_v1,
     mobilenet_v2,

@@ -1,4 +1,4 @@
-"""Whole families of networks against each other, with one recipe for all."""
+"""Architectures of other families than the residual ones, and families against each other. One recipe for all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,33 @@ from cnnlib.studies.study import Arm, course_study
 from cnnlib.training import RECIPES
 
 RESNET = RECIPES["resnet-cifar"]
+
+KERNELS = course_study(
+    name="kernel-stacks",
+    question="At equal parameters, are three 3x3 convolutions better than one 7x7, and is it the ReLUs between them?",
+    arms={
+        "one 7x7": Arm("one-7x7", RESNET),
+        "three 3x3": Arm("three-3x3", RESNET),
+        "three 3x3, no ReLU between": Arm("three-3x3-linear", RESNET),
+    },
+    short=500,
+)
+"""Simonyan and Zisserman 2014 (arXiv 1409.1556), section 2.3, at 0.91 million parameters."""
+
+INCEPTION = course_study(
+    name="inception-modules",
+    question="At equal multiply-adds, what do the bottlenecks of the Inception module bring, and the auxiliary heads?",
+    arms={
+        f"{label}{heads}": Arm(model, RESNET, {"width": width, "dropout": 0.0, "auxiliary": auxiliary})
+        for heads, auxiliary in (("", False), (", auxiliary heads", True))
+        for label, model, width in (
+            ("naive", "googlenet-cifar-naive", 0.09),
+            ("bottleneck", "googlenet-cifar", 0.3),
+        )
+    },
+    short=300,
+)
+"""Szegedy et al. 2014 (arXiv 1409.4842), sections 4 and 5, at 132 million multiply-adds without the heads."""
 
 FAMILIES = course_study(
     name="vgg-resnet-densenet",

@@ -13,6 +13,7 @@ from cnnlib.studies.record import SHIPPED
 from cnnlib.training.network import registered
 
 AT_EQUAL_PARAMETERS = {  # study: by how much the largest network may exceed the smallest
+    "kernel-stacks": 1.01,
     "width-against-depth": 1.03,
     "cardinality": 1.06,
     "many-scales": 1.03,
@@ -74,6 +75,13 @@ def test_activation_orders_have_the_same_cost():
         arms = [arm for label, arm in STUDIES["activation-orders"].arms.items() if label.endswith(unit)]
         assert len(arms) == 5
         assert len({multiply_adds(create(arm.model), (3, 32, 32)) for arm in arms}) == 1
+
+
+def test_inception_modules_have_the_same_cost():
+    arms = [arm for label, arm in STUDIES["inception-modules"].arms.items() if "heads" not in label]
+    costs = [multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms]
+    assert len(costs) == 2
+    assert costs[0] == pytest.approx(costs[1], rel=0.001)
 
 
 def test_degradation_has_both_kinds_at_each_depth():

@@ -38,7 +38,7 @@ DEGRADATION = course_study(
         for kind in ("plain", "resnet")
         for name in (f"{kind}{depth}" for depth in DEPTHS)
     },
-    short=200,
+    short=350,
     probe=flow,
 )
 """Depth with and without shortcuts. Each record holds how the gradient flows, before and after the training."""

@@ -151,18 +151,18 @@ def overfits() -> Callable:
 
 @pytest.fixture
 def compiles() -> Callable:
-    """``compiles(net, input_size)``: check that ``torch.compile`` (aot_eager) gives the same logits and gradients."""
+    """``compiles(net, input_size, backend)``: check that ``torch.compile`` gives the same logits and gradients."""
 
-    def check(net: nn.Module, input_size: tuple[int, int, int]) -> None:
+    def check(net: nn.Module, input_size: tuple[int, int, int], backend: str = "aot_eager", atol: float = 1e-5) -> None:
         net.eval()
         x = torch.randn(2, *input_size, generator=torch.Generator().manual_seed(0))
         torch._dynamo.reset()
         results = []
-        for forward in (net, torch.compile(net, backend="aot_eager", fullgraph=True)):
+        for forward in (net, torch.compile(net, backend=backend, fullgraph=True)):
             net.zero_grad()
             logits = forward(x)
             logits.square().mean().backward()
             results.append((logits.detach(), [parameter.grad.clone() for parameter in net.parameters()]))
-        torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=atol)
 
     return check

@@ -128,3 +128,8 @@ def test_modern_form_takes_colour():
 def test_overfits(name, lr, overfits):
     torch.manual_seed(0)
     overfits(create(name), (1, 32, 32), lr=lr, steps=60)
+
+
+@pytest.mark.parametrize("name", ["lenet5-1998", "lenet5"])
+def test_compiles(name, compiles):
+    compiles(create(name), (1, 32, 32))

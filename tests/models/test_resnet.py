@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from functools import partial
 
@@ -227,3 +228,8 @@ def test_overfits(name, overfits):
 
 def test_compiles(compiles):
     compiles(create("resnet20"), (3, 16, 16))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the default compiler needs g++")
+def test_compiles_to_machine_code(compiles):
+    compiles(create("resnet20"), (3, 16, 16), backend="inductor", atol=1e-4)

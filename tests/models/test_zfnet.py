@@ -8,7 +8,8 @@ import torch
 from pytorchcv.model_provider import get_model
 from torch import nn
 
-from cnnlib.models import create
+from cnnlib.models import create, layers
+from cnnlib.models.zfnet import ZFNet
 
 
 def like_figure_3(oracle: nn.Module) -> nn.Module:
@@ -38,3 +39,14 @@ def test_maps_have_the_sizes_of_figure_3():
     assert [sizes[name] for name in ("conv1", "norm1", "conv2", "norm2", "conv5", "pool5", "resize")] == [
         *(110, 55, 26, 13, 13, 6, 6)
     ]
+
+
+def test_fits_a_few_images(overfits):
+    torch.manual_seed(0)
+    net = ZFNet(num_classes=10, widths=(48, 48, 32), dropout=0.0)
+    layers.init_weights(net, nn.init.kaiming_normal_)  # the paper's small weights need many steps to grow
+    overfits(net, (3, 67, 67), lr=0.002, steps=80, batch=4)
+
+
+def test_compiles(compiles):
+    compiles(ZFNet(num_classes=10, widths=(48, 48, 32), dropout=0.0), (3, 67, 67))

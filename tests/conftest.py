@@ -23,7 +23,7 @@ QUIET = (
 def cnn(data, monkeypatch, tmp_path, capsys) -> Callable[..., tuple[int, str, str]]:
     """Run a command in an empty folder on the area's ``data``; return its exit status and what it printed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cnnlib.data.load", lambda name, progress: data)
+    monkeypatch.setattr("cnnlib.data.load", lambda name, root=None, *, progress=True: data)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         status = main(arguments)

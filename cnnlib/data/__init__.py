@@ -1,4 +1,4 @@
-"""Data: CIFAR-10 and CIFAR-100 as tensors, batched augmentation, and Shapes-10 where there is no CIFAR.
+"""Data: CIFAR-10 and CIFAR-100 as tensors, Shapes-10 where there is no CIFAR, batched augmentation; ImageNet in files.
 
 >>> data = load("cifar10")
 >>> images = crop_and_flip(pad(data.train_images, value=data.mean))
@@ -7,6 +7,7 @@
 from cnnlib.data.augment import crop_and_flip, normalise, pad
 from cnnlib.data.cifar import NAMES, FileCheck, StandInWarning, cache_folder, data_folder, fetch, load, verify
 from cnnlib.data.download import PATIENT, Limits
+from cnnlib.data.folders import ImageFolders, Images, image_folders
 from cnnlib.data.images import DataError, ImageSet
 from cnnlib.data.shapes import shapes10
 
@@ -17,13 +18,16 @@ __all__ = [
     "PATIENT",
     "DataError",
     "FileCheck",
+    "ImageFolders",
     "ImageSet",
+    "Images",
     "Limits",
     "StandInWarning",
     "cache_folder",
     "crop_and_flip",
     "data_folder",
     "fetch",
+    "image_folders",
     "load",
     "load_data",
     "normalise",

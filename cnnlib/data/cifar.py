@@ -27,6 +27,7 @@ import pooch
 import torch
 
 from cnnlib.data.download import PATIENT, Limits, download
+from cnnlib.data.folders import LAYOUT, Images, image_folders
 from cnnlib.data.images import DataError, ImageSet, channel_statistics
 from cnnlib.data.shapes import shapes10
 
@@ -87,13 +88,13 @@ def load(
     stand_in: bool = True,
     progress: bool = True,
     patient: bool = False,
-) -> ImageSet:
+) -> Images:
     """Return a data set, after downloading it if need be.
 
     Args:
-        name: ``"cifar10"``, ``"cifar100"`` or ``"shapes10"``.
+        name: ``"cifar10"``, ``"cifar100"``, ``"shapes10"``, or ``"imagenet"``, which has to be there.
         root: the folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``; comes before ``CNNLIB_DATA`` and
-            is as strict.
+            is as strict. For ``"imagenet"`` see :func:`image_folders`.
         stand_in: return Shapes-10, with a :class:`StandInWarning`, where a CIFAR set cannot be had.
         progress: show a download's progress on stderr.
         patient: see :func:`fetch`.
@@ -104,6 +105,10 @@ def load(
     """
     if _key(name) == "shapes10":
         return shapes10()
+    if _key(name) == "imagenet":
+        if root is None:
+            raise DataError(f"say which folder holds ImageNet: {LAYOUT}")
+        return image_folders(root)
     source = _source(name)
     if strict := _strict_folder(root):
         return _read(source, *strict)
@@ -188,7 +193,7 @@ def _key(name: str) -> str:
 
 def _source(name: str) -> _Source:
     if _key(name) not in _SOURCES:
-        raise DataError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}")
+        raise DataError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}, imagenet")
     return _SOURCES[_key(name)]
 
 

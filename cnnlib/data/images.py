@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -52,6 +55,44 @@ class ImageSet:
         return f"{self.name}: {sizes}"
 
     __repr__ = __str__
+
+    @property
+    def image_size(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return tuple(self.train_images.shape[1:])
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells one image set from another: name, sizes, and a digest of all labels and some images."""
+        digest = hashlib.sha256()
+        for tensor in (self.train_labels, self.test_labels, self.train_images[::50], self.test_images[::50]):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return {
+            "name": self.name,
+            "train_images": len(self.train_labels),
+            "test_images": len(self.test_labels),
+            "digest": digest.hexdigest()[:16],
+        }
+
+    def batches(self, split: str, index: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Go through images of a split in the order of ``index``.
+
+        Args:
+            split: ``"train"`` or ``"test"``.
+            index: int64 (n,), which images.
+            size: how many at a time.
+
+        Returns:
+            uint8 images (size or fewer, C, H, W) and int64 labels.
+        """
+        images, labels = {
+            "train": (self.train_images, self.train_labels),
+            "test": (self.test_images, self.test_labels),
+        }[split]
+        index = index.to(labels.device)
+        for start in range(0, len(index), size):
+            part = index[start : start + size]
+            yield images[part], labels[part]
 
     def subset(self, n: int, seed: int = 0) -> ImageSet:
         """Return the same set with only ``n`` training images, equally many of each class (or one more of some).

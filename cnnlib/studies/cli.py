@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 EXAMPLES = """examples:
@@ -39,7 +40,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 def run_study(options: argparse.Namespace) -> None:
     """Run a study, print its table, and publish its records if asked to."""
     from cnnlib import settings
-    from cnnlib.studies import STUDIES, compare, find_study, publish, run, run_ensemble
+    from cnnlib.studies import STUDIES, StudyError, compare, find_study, publish, run, run_ensemble
     from cnnlib.studies.ensembles import ensemble_name
     from cnnlib.training.cli import load_data, use_threads
 
@@ -47,6 +48,8 @@ def run_study(options: argparse.Namespace) -> None:
         for study in STUDIES.values():
             print(f"{study.name:26} {study.question}")
         return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise StudyError("a study trains in one process; torchrun is for `train`")
     study, budget = find_study(options.name), settings.budget(options.budget)
     study.scale(budget)
     use_threads(options.threads)

@@ -8,6 +8,7 @@ from cnnlib.training.errors import (
     Diverged,
     Interrupted,
     OutOfMemory,
+    ProcessError,
     RecipeError,
     RunError,
 )

@@ -71,17 +71,22 @@ def require_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> N
     Raises:
         CheckpointMismatch: naming every value that differs.
     """
-    saved, wanted = _flat(saved), _flat(wanted)
-    differences = [
-        f"{key} is {saved.get(key)!r} there and {wanted.get(key)!r} here"
-        for key in sorted((saved.keys() | wanted.keys()) - {f"recipe.{word}" for word in WORDS})
-        if saved.get(key) != wanted.get(key)
-    ]
-    if differences:
+    different = differences(saved, wanted)
+    if different:
         raise CheckpointMismatch(
-            f"the checkpoint {path} belongs to another training: {'; '.join(differences)}. "
+            f"the checkpoint {path} belongs to another training: {'; '.join(different)}. "
             "Give another path, or delete the file"
         )
+
+
+def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Return in words where two identities differ, but for what is only said about the recipe."""
+    there, here = _flat(there), _flat(here)
+    return [
+        f"{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+        for key in sorted((there.keys() | here.keys()) - {f"recipe.{word}" for word in WORDS})
+        if there.get(key) != here.get(key)
+    ]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnnlib.data import ImageSet
+    from cnnlib.data import ImageFolders, Images
     from cnnlib.training import Recipe
 
 TRAIN_EXAMPLES = """examples:
   python -m cnnlib train resnet20 --epochs 1
   python -m cnnlib train alexnet-cifar --steps 500 --set activation=nn.Tanh --lr 0.01
+  python -m cnnlib train resnet50 --data imagenet --root DIR
+  torchrun --nproc-per-node=4 -m cnnlib train resnet50 --data imagenet --root DIR
 The same command again continues a training that was broken off, and ends with the same numbers.
+
+The batch size is that of all processes together. Each takes an equal share, on a GPU or on processor cores of its own.
+Batch normalisation uses the mean and variance of each share; with --sync-bn, on GPUs, those of the whole batch.
 """
 
 
@@ -44,10 +51,19 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--compile", action=argparse.BooleanOptionalAction, help="use torch.compile; default: where it pays"
     )
+    train.add_argument(
+        "--sync-bn", action="store_true", help="normalise over the whole batch, not each process's share; on GPUs only"
+    )
     train.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of the records (runs)")
     train.add_argument("--checkpoint", type=Path, metavar="PATH", help="default: beside the record")
     train.add_argument("--no-checkpoint", action="store_true", help="save no state on the way")
-    _add_common(train)
+    _add_common(train, "cifar10 (default), cifar100, shapes10 or imagenet")
+    train.add_argument(
+        "--root", type=Path, metavar="DIR", help="folder that holds the data set; of ImageNet: DIR/train, DIR/val"
+    )
+    train.add_argument(
+        "--workers", type=int, metavar="N", help="processes that read images from files; default: one for each core"
+    )
     train.set_defaults(run=run_train)
 
     bench = subparsers.add_parser(
@@ -62,12 +78,12 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     bench.add_argument("--steps", type=int, default=20, metavar="N", help="batches in a round (20)")
     bench.add_argument("--workers", type=int, default=2, metavar="N", help="of the usual loop's DataLoader (2)")
     bench.add_argument("--compile", action="store_true", help="compare torch.compile too, which takes a minute or more")
-    _add_common(bench)
+    _add_common(bench, "cifar10 (default), cifar100 or shapes10")
     bench.set_defaults(run=run_bench)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", default="cifar10", metavar="NAME", help="cifar10 (default), cifar100 or shapes10")
+def _add_common(parser: argparse.ArgumentParser, data: str) -> None:
+    parser.add_argument("--data", default="cifar10", metavar="NAME", help=data)
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     parser.add_argument(
         "--precision", metavar="P", help="fp32, bf16 or fp16; default: the fastest that the hardware itself computes in"
@@ -80,14 +96,19 @@ def run_train(options: argparse.Namespace) -> None:
     """Train, print the result, save the record and the weights."""
     import torch
 
-    from cnnlib.training import fit
+    from cnnlib.data import ImageFolders
+    from cnnlib.training import distributed, fit
 
     use_threads(options.threads)
+    processes = distributed.join(options.device)
     recipe = _recipe(options)
     overrides = dict(_override(text) for text in options.set)
-    data = load_data(options.data, progress=not options.quiet)
+    data = load_data(options.data, options.root, progress=not options.quiet, say=processes.is_first)
+    if isinstance(data, ImageFolders):
+        data = _cut_for(options, data)
     stem = options.out / _stem(options, recipe, overrides, data)
-    checkpoint = None if options.no_checkpoint else options.checkpoint or stem.with_suffix(".checkpoint")
+    record, weights, state = (stem.with_name(stem.name + ending) for ending in (".json", ".pt", ".checkpoint"))
+    checkpoint = None if options.no_checkpoint else options.checkpoint or state
     run = fit(
         (options.model, overrides),
         data,
@@ -96,13 +117,16 @@ def run_train(options: argparse.Namespace) -> None:
         device=options.device,
         precision=options.precision,
         compile=options.compile,
+        sync_bn=options.sync_bn,
         checkpoint=checkpoint,
         progress=not options.quiet,
     )
+    if not processes.is_first:
+        return
     print(run)
-    print(f"record   {run.save(stem.with_suffix('.json'))}")
-    torch.save(run.module.state_dict(), stem.with_suffix(".pt"))
-    print(f"weights  {stem.with_suffix('.pt')}")
+    print(f"record   {run.save(record)}")
+    torch.save(run.module.state_dict(), weights)
+    print(f"weights  {weights}")
     if checkpoint:
         checkpoint.unlink()
 
@@ -127,13 +151,15 @@ def run_bench(options: argparse.Namespace) -> None:
     )
 
 
-def load_data(name: str, *, progress: bool) -> ImageSet:
-    """Load a data set; say what it is, and loudly if it is a stand-in."""
+def load_data(name: str, root: Path | None = None, *, progress: bool, say: bool = True) -> Images:
+    """Load a data set; say what it is, unless another process does, and loudly if it is a stand-in."""
     from cnnlib.data import StandInWarning, load
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", StandInWarning)
-        data = load(name, progress=progress)
+        data = load(name, root, progress=progress and say)
+    if not say:
+        return data
     for warning in caught:
         if issubclass(warning.category, StandInWarning):
             print(f"*** {warning.message} ***", file=sys.stderr)
@@ -159,12 +185,27 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     from cnnlib.models import card
     from cnnlib.training import find_recipe, recipe_for
 
-    recipe = find_recipe(options.recipe) if options.recipe else recipe_for(card(options.model).name)
+    model = card(options.model)
+    if options.recipe:
+        recipe = find_recipe(options.recipe)
+    elif options.data.lower() == "imagenet" and model.dataset == "ImageNet":
+        recipe = find_recipe("resnet-imagenet")
+    else:
+        recipe = recipe_for(model.name)
     changes = {"batch_size": options.batch_size, "lr": options.lr}
     recipe = recipe.replace(**{key: value for key, value in changes.items() if value is not None})
     if options.epochs is None and options.steps is None:
         return recipe
     return recipe.limited(epochs=options.epochs, steps=options.steps)
+
+
+def _cut_for(options: argparse.Namespace, data: ImageFolders) -> ImageFolders:
+    """Return the images in files, cut to what the model was made for, if that was ImageNet."""
+    from cnnlib.models import card
+
+    model = card(options.model)
+    size = model.input_size[-1] if model.dataset == "ImageNet" else data.size
+    return dataclasses.replace(data, size=size, workers=options.workers)
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -180,12 +221,13 @@ def _override(text: str) -> tuple[str, Any]:
         return option, value
 
 
-def _stem(options: argparse.Namespace, recipe: Recipe, overrides: dict[str, Any], data: ImageSet) -> str:
+def _stem(options: argparse.Namespace, recipe: Recipe, overrides: dict[str, Any], data: Images) -> str:
     """Return a file name that other settings do not share, so that a checkpoint is never another training's."""
     length = f"{recipe.iterations}steps" if recipe.iterations else f"{recipe.epochs:g}epochs"
     settings = json.dumps(
-        [recipe.as_dict(), overrides, str(options.device), options.precision, options.compile], sort_keys=True
+        [recipe.as_dict(), overrides, str(options.device), options.precision, options.compile, options.sync_bn],
+        sort_keys=True,
     )
     digest = hashlib.sha256(settings.encode()).hexdigest()[:6]
-    name = data.name.lower().replace("-", "")
+    name = re.sub("[^a-z0-9]", "", data.name.lower())
     return f"{options.model}-{name}-{length}-seed{options.seed}-{digest}"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import hashlib
 import math
 import platform
-import re
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +16,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import cnnlib
-from cnnlib import settings
-from cnnlib.data import ImageSet
+from cnnlib.data import Images
 from cnnlib.training import checkpoint as checkpoints
-from cnnlib.training import hardware, memory
-from cnnlib.training.batches import Batches
-from cnnlib.training.errors import Diverged, Interrupted, OutOfMemory
+from cnnlib.training import distributed, hardware, memory
+from cnnlib.training.batches import batches_of
+from cnnlib.training.distributed import Processes
+from cnnlib.training.errors import Diverged, Interrupted, RecipeError, memory_errors_explained
 from cnnlib.training.evaluation import Evaluation, evaluate, evaluate_training_sample
 from cnnlib.training.interrupts import Interrupts
 from cnnlib.training.network import Model, build
@@ -39,18 +35,20 @@ STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 50}
 EXPLODED = 1e4
 """A cross-entropy above this never comes back."""
 DROPOUT = 0
-"""Stream of random numbers, see :func:`cnnlib.training.hardware.stream`; the others are in batches.py."""
+"""Stream of random numbers, see :func:`cnnlib.training.hardware.stream`; the others are in batches.py. What a network
+draws in a step depends on the number of the step, so that no state of a generator has to be kept."""
 
 
 def fit(
     model: Model,
-    data: ImageSet,
+    data: Images,
     recipe: Recipe | str,
     *,
     seed: int = 0,
     device: torch.device | str | None = None,
     precision: str | None = None,
     compile: bool | None = None,
+    sync_bn: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = 30.0,
     log_every: int | None = None,
@@ -67,6 +65,12 @@ def fit(
     numbers, with the number of threads, the precision and the compilation that it began with. The file stays when the
     training is over, and the same call then returns the finished run, network included, at once.
 
+    In a script that ``torchrun`` has started several times, its processes train the network together. Each takes its
+    share of every batch, so that the batch size remains the recipe's, and gets the finished run; only the first writes
+    the checkpoint and shows progress. Up to rounding the numbers are those of a single process, but for batch
+    normalisation, which without ``sync_bn`` uses the statistics of each process's own share, and for what the network
+    draws at random, which each process draws for itself. Another number of processes cannot continue a checkpoint.
+
     Args:
         model: a registered name; a pair of name and overrides, ``("alexnet-cifar", {"activation": "nn.Tanh"})``,
             in which ``"nn.Tanh"`` means the class of torch.nn; or a module, which is moved to the device and trained
@@ -74,10 +78,11 @@ def fit(
         data: the images.
         recipe: or the name of one in :data:`cnnlib.RECIPES`.
         seed: of weights, order, augmentation and dropout.
-        device: default :func:`cnnlib.device`.
+        device: default :func:`cnnlib.device`; each of several processes takes a GPU of its own.
         precision: of convolutions and matrix products, ``"fp32"``, ``"bf16"`` or ``"fp16"``; default the fastest that
             the hardware itself computes in. Weights are always kept, and errors always evaluated, in fp32.
         compile: use ``torch.compile``; default where it saves more time than it takes, which is never so on a CPU.
+        sync_bn: normalise with the statistics of the whole batch, not of each process's share; on GPUs only.
         checkpoint: a file to save the state in and to continue from.
         checkpoint_every: seconds between savings.
         log_every: steps between points of the learning curve, besides the one at the end of every epoch.
@@ -90,12 +95,14 @@ def fit(
 
     Raises:
         ValueError: if an argument makes no sense.
-        RecipeError: if the recipe is unknown or the training set smaller than a batch.
+        RecipeError: if the recipe is unknown, the training set smaller than a batch, or a batch cannot be shared.
+        DataError: if an image in a file cannot be read.
         UnknownModel: if there is no such model.
         CheckpointMismatch: if the checkpoint belongs to another training.
         CheckpointError: if it is damaged or cannot be written.
         Diverged: if the loss is infinite, not a number, or above 10,000.
         OutOfMemory: with the batch size to try.
+        ProcessError: if another process was lost, or was started with other settings.
         Interrupted: after Ctrl-C, when the state has been saved.
     """
     for name, every in (("log_every", log_every), ("evaluate_every", evaluate_every)):
@@ -104,26 +111,40 @@ def fit(
     if precision not in (None, *hardware.PRECISIONS):
         raise ValueError(f"precision must be one of {', '.join(hardware.PRECISIONS)}, not {precision!r}")
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    device = torch.device(device) if device else settings.device()
+    processes = distributed.join(device)
+    device = processes.device
+    if sync_bn and device.type != "cuda":
+        raise RecipeError(f"batch normalisation can be synchronised on GPUs only, and this is a {device.type}")
+    processes.check_batch(recipe.batch_size)
     path = Path(checkpoint).expanduser() if checkpoint else None
-    saved = checkpoints.read(path) if path else None
-    threads = saved[0]["threads"] if saved else torch.get_num_threads()
     display = progress if isinstance(progress, Progress) else Progress(progress)
+    if not processes.is_first:
+        display = Progress(False)
     try:
-        with hardware.reproducible(device, threads), memory.kept(device), _memory_errors(recipe, device):
+        with (
+            processes.lost_ones_explained(path),
+            memory_errors_explained(recipe, device),
+            memory.kept(device),
+            hardware.reproducible(device),
+        ):
+            saved = processes.from_first(checkpoints.read(path) if path and processes.is_first else None)
+            begun = saved[0] if saved else {}
+            torch.set_num_threads(processes.from_first(begun.get("threads") or torch.get_num_threads()))
             training = _Training(
                 model,
                 data.to(device),
                 recipe,
                 seed=seed,
-                device=device,
-                precision=precision or (saved[0]["precision"] if saved else hardware.precision_for(device)),
-                compiled=saved[0]["compiled"] if saved and compile is None else compile,
+                processes=processes,
+                precision=precision or begun.get("precision") or hardware.precision_for(device),
+                compiled=begun.get("compiled") if compile is None else compile,
+                sync_bn=sync_bn,
                 log_every=log_every,
                 evaluate_every=evaluate_every,
                 path=path,
                 checkpoint_every=checkpoint_every,
             )
+            processes.check_same(training.identity)
             if saved:
                 checkpoints.require_same(path, saved[0], training.identity)
                 training.restore(saved[1])
@@ -140,28 +161,31 @@ class _Training:
     def __init__(
         self,
         model: Model,
-        data: ImageSet,
+        data: Images,
         recipe: Recipe,
         *,
         seed: int,
-        device: torch.device,
+        processes: Processes,
         precision: str,
         compiled: bool | None,
+        sync_bn: bool,
         log_every: int | None,
         evaluate_every: int,
         path: Path | None,
         checkpoint_every: float,
     ) -> None:
-        self.data, self.recipe, self.seed, self.device, self.precision = data, recipe, seed, device, precision
+        self.data, self.recipe, self.seed, self.precision, self.sync_bn = data, recipe, seed, precision, sync_bn
+        self.processes, self.device = processes, processes.device
         self.log_every, self.evaluate_every = log_every, evaluate_every
         self.path, self.checkpoint_every = path, checkpoint_every
-        self.batches = Batches(data, recipe, seed)
+        self.batches = batches_of(data, recipe, seed, processes)
         self.steps = recipe.steps(len(data.train_labels))
-        self.model, self.overrides, self.module = build(model, data, seed, device)
+        self.model, self.overrides, self.module = build(model, data, seed, self.device)
+        if sync_bn and processes.count > 1:
+            self.module = nn.SyncBatchNorm.convert_sync_batchnorm(self.module)
         self.parameters = sum(parameter.numel() for parameter in self.module.parameters())
         self.compiled = self._compiling_pays() if compiled is None else compiled
-        self.step = Step(self.module, recipe, data, precision, self.compiled)
-        torch.manual_seed(hardware.stream(seed, DROPOUT))
+        self.step = Step(self.module, recipe, data, precision, self.compiled, processes)
 
         self.done = 0
         self.history: list[Point] = []
@@ -172,11 +196,12 @@ class _Training:
         self.timed_images = 0
         self.is_warm = False
         self.saved_at = 0.0
-        self.interrupts = Interrupts()
+        self.interrupts = Interrupts(listening=processes.is_first)
 
     def _compiling_pays(self) -> bool:
-        image = torch.zeros(1, *self.data.train_images.shape[1:], device=self.device)
-        operations = hardware.operations_per_image(self.module, image) * self.recipe.batch_size * self.steps
+        image = torch.zeros(1, *self.data.image_size, device=self.device)
+        images = self.recipe.batch_size * self.steps / self.processes.count
+        operations = hardware.operations_per_image(self.module, image) * images
         layers = sum(isinstance(part, nn.Conv2d | nn.Linear) for part in self.module.modules())
         return hardware.compiling_pays(self.device, operations=operations, layers=layers)
 
@@ -219,10 +244,11 @@ class _Training:
         if hasattr(self.module, "set_progress"):  # a net whose regularisation grows as the training goes on
             self.module.set_progress(self.done / self.steps)
         images, labels = self.batches[self.done]
+        torch.manual_seed(hardware.stream(self.seed, DROPOUT, self.processes.rank, self.done))
         self.unread.append(self.step(images, labels, self.recipe.lr_at(self.done, self.steps)))
         self.done += 1
         if self.is_warm:
-            self.timed_images += len(labels)
+            self.timed_images += self.recipe.batch_size
         else:  # the first step of a session compiles and fills caches: it does not count as a measure of speed
             self._read()
             self.is_warm = True
@@ -256,9 +282,10 @@ class _Training:
         test = train = None
         with self.interrupts.let_through():
             if at_end or (within == 0 and epoch % self.evaluate_every == 0):
-                test = evaluate(self.module, self.data)
+                self.processes.copy_buffers(self.module)
+                test = evaluate(self.module, self.data, processes=self.processes)
             if at_end:
-                train = evaluate_training_sample(self.module, self.data)
+                train = evaluate_training_sample(self.module, self.data, self.processes)
         self.train = train
         self.history.append(
             Point(
@@ -292,24 +319,25 @@ class _Training:
             "parameters": self.parameters,
             "recipe": self.recipe.as_dict(),
             "seed": self.seed,
-            "data": _fingerprint(self.data),
+            "data": self.data.fingerprint,
             "device": self.device.type,
             "precision": self.precision,
             "compiled": self.compiled,
+            "processes": self.processes.count,
+            "sync_bn": self.sync_bn,
             "threads": torch.get_num_threads(),
             "log_every": self.log_every,
             "evaluate_every": self.evaluate_every,
         }
 
     def _save(self) -> None:
-        if self.path is None:
+        if self.path is None or not self.processes.is_first:
             return
         self._read()
         state = {
             "done": self.done,
             "module": self.module.state_dict(),
             "step": self.step.state(),
-            "random": _random_state(self.device),
             "sums": dataclasses.asdict(self.sums),
             "history": [dataclasses.asdict(point) for point in self.history],
             "train": dataclasses.asdict(self.train) if self.train else None,
@@ -332,7 +360,6 @@ class _Training:
         self.done = state["done"]
         self.module.load_state_dict(state["module"])
         self.step.restore(state["step"])
-        _restore_random_state(self.device, state["random"])
         self.sums = _Sums(**state["sums"])
         self.history = [Point(**point) for point in state["history"]]
         self.train = Evaluation(**state["train"]) if state["train"] else None
@@ -354,6 +381,8 @@ class _Training:
             torch.get_num_threads(),
             self.precision,
             self.compiled,
+            self.processes.count,
+            self.sync_bn,
         )
 
     def _images_per_second(self) -> float:
@@ -404,6 +433,8 @@ class _Training:
             threads=torch.get_num_threads(),
             precision=self.precision,
             compiled=self.compiled,
+            processes=self.processes.count,
+            sync_bn=self.sync_bn,
             versions={
                 "python": platform.python_version(),
                 "torch": str(torch.__version__),
@@ -447,52 +478,3 @@ class _Clock:
     @property
     def seconds(self) -> float:
         return self.seconds_before + (time.perf_counter() - self._since if self._since is not None else 0.0)
-
-
-def _fingerprint(data: ImageSet) -> dict[str, Any]:
-    """Return what tells one image set from another: name, sizes, and a digest of all labels and some images."""
-    digest = hashlib.sha256()
-    for tensor in (data.train_labels, data.test_labels, data.train_images[::50], data.test_images[::50]):
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return {
-        "name": data.name,
-        "train_images": len(data.train_labels),
-        "test_images": len(data.test_labels),
-        "digest": digest.hexdigest()[:16],
-    }
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _restore_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
-
-
-@contextlib.contextmanager
-def _memory_errors(recipe: Recipe, device: torch.device) -> Iterator[None]:
-    """Say which batch size to try when memory runs out."""
-    try:
-        yield
-        return
-    except MemoryError:
-        pass
-    except RuntimeError as error:
-        if not re.search("out of memory|can't allocate memory|not enough memory", str(error)):
-            raise
-    # Raised here and not above, where the traceback of the first error would keep the tensors alive.
-    if recipe.batch_size == 1:
-        advice = "not even one image a step fits; use a smaller network"
-    else:
-        half = recipe.batch_size // 2
-        advice = (
-            f"try recipe.replace(batch_size={half}, lr={recipe.lr * half / recipe.batch_size:g}), a smaller batch with "
-            "the learning rate in proportion; it is then no longer the published recipe"
-        )
-    raise OutOfMemory(f"{device} has not enough memory for batches of {recipe.batch_size}: {advice}")

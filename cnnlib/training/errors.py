@@ -1,6 +1,18 @@
 """What can go wrong in a training that the user can mend."""
 
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 from cnnlib.errors import CnnlibError
+
+if TYPE_CHECKING:
+    import torch
+
+    from cnnlib.training.recipe import Recipe
 
 
 class RecipeError(CnnlibError, ValueError):
@@ -23,6 +35,10 @@ class CheckpointMismatch(CheckpointError):
     """A checkpoint of another training than the one asked for."""
 
 
+class ProcessError(CnnlibError, RuntimeError):
+    """One of the processes that train together was lost, or does not suit the others."""
+
+
 class RunError(CnnlibError, ValueError):
     """A file that should hold a run, and does not."""
 
@@ -33,3 +49,26 @@ class BenchError(CnnlibError, RuntimeError):
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C. The message says where the training stopped and how to continue it."""
+
+
+@contextlib.contextmanager
+def memory_errors_explained(recipe: Recipe, device: torch.device) -> Iterator[None]:
+    """Say which batch size to try when memory runs out."""
+    try:
+        yield
+        return
+    except MemoryError:
+        pass
+    except RuntimeError as error:
+        if not re.search("out of memory|can't allocate memory|not enough memory", str(error)):
+            raise
+    # Raised here and not above, where the traceback of the first error would keep the tensors alive.
+    if recipe.batch_size == 1:
+        advice = "not even one image a step fits; use a smaller network"
+    else:
+        half = recipe.batch_size // 2
+        advice = (
+            f"try recipe.replace(batch_size={half}, lr={recipe.lr * half / recipe.batch_size:g}), a smaller batch with "
+            "the learning rate in proportion; it is then no longer the published recipe"
+        )
+    raise OutOfMemory(f"{device} has not enough memory for batches of {recipe.batch_size}: {advice}")

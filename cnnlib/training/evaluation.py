@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.data import ImageSet
+from cnnlib.data import Images
 from cnnlib.data.augment import normalise
+from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.hardware import exact_convolutions
 
 BATCH_SIZE = {"cpu": 250, "cuda": 2000}
-"""Images at a time. On a CPU larger batches leave the caches and are slower."""
+"""Images of 32x32 pixels at a time, of larger ones fewer. On a CPU larger batches leave the caches and are slower."""
 TRAINING_SAMPLE = 10_000
 """Training images that the error of a finished training is measured on, as many as CIFAR's test set has."""
 
@@ -42,7 +43,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def predict(module: nn.Module, images: Tensor, data: ImageSet, *, batch_size: int | None = None) -> Tensor:
+def predict(module: nn.Module, images: Tensor, data: Images, *, batch_size: int | None = None) -> Tensor:
     """Return the logits of a network in evaluation mode, float32 (N, classes), on the network's device.
 
     Args:
@@ -52,12 +53,19 @@ def predict(module: nn.Module, images: Tensor, data: ImageSet, *, batch_size: in
         batch_size: images at a time; the result does not depend on it, but for rounding.
     """
     device = next(module.parameters()).device
-    batches = images.split(batch_size or BATCH_SIZE.get(device.type, 250))
+    batches = images.split(batch_size or _batch_size(device, images.shape[1:]))
     with evaluating(module):
         return torch.cat([_logits(module, batch.to(device), data) for batch in batches])
 
 
-def evaluate(module: nn.Module, data: ImageSet, split: str = "test", *, batch_size: int | None = None) -> Evaluation:
+def evaluate(
+    module: nn.Module,
+    data: Images,
+    split: str = "test",
+    *,
+    batch_size: int | None = None,
+    processes: Processes = ALONE,
+) -> Evaluation:
     """Return loss and error over all images of a split, in evaluation mode and float32, without augmentation.
 
     Args:
@@ -65,42 +73,49 @@ def evaluate(module: nn.Module, data: ImageSet, split: str = "test", *, batch_si
         data: the images.
         split: ``"test"`` or ``"train"``.
         batch_size: images at a time.
+        processes: evaluate their shares, and all get the sum.
 
     Raises:
         ValueError: if there is no such split.
+        DataError: if an image in a file cannot be read.
     """
     if split not in ("test", "train"):
         raise ValueError(f"split must be 'test' or 'train', not {split!r}")
-    images, labels = (data.test_images, data.test_labels) if split == "test" else (data.train_images, data.train_labels)
-    return _evaluate(module, images, labels, data, batch_size)
+    index = torch.arange(len(data.test_labels if split == "test" else data.train_labels))
+    return _evaluate(module, data, split, index, processes, batch_size)
 
 
-def evaluate_training_sample(module: nn.Module, data: ImageSet) -> Evaluation:
+def evaluate_training_sample(module: nn.Module, data: Images, processes: Processes = ALONE) -> Evaluation:
     """Return loss and error over the training images, or a fixed random 10,000 of them if there are more."""
-    images, labels = data.train_images, data.train_labels
-    if len(labels) > TRAINING_SAMPLE:
-        chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:TRAINING_SAMPLE]
-        chosen = chosen.sort().values.to(labels.device)
-        images, labels = images[chosen], labels[chosen]
-    return _evaluate(module, images, labels, data)
+    index = torch.arange(len(data.train_labels))
+    if len(index) > TRAINING_SAMPLE:
+        chosen = torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:TRAINING_SAMPLE]
+        index = chosen.sort().values
+    return _evaluate(module, data, "train", index, processes)
 
 
 def _evaluate(
-    module: nn.Module, images: Tensor, labels: Tensor, data: ImageSet, batch_size: int | None = None
+    module: nn.Module, data: Images, split: str, index: Tensor, processes: Processes, batch_size: int | None = None
 ) -> Evaluation:
     device = next(module.parameters()).device
-    batch_size = batch_size or BATCH_SIZE.get(device.type, 250)
-    losses, correct = [], []
+    batches = data.batches(split, processes.share(index), batch_size or _batch_size(device, data.image_size))
+    losses, correct = [torch.zeros((), device=device)], [torch.zeros((), device=device, dtype=torch.int64)]
     with evaluating(module):
-        for batch, answers in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-            answers = answers.to(device)
-            logits = _logits(module, batch.to(device), data)
-            losses.append(F.cross_entropy(logits, answers, reduction="sum"))
-            correct.append((logits.argmax(1) == answers).sum())
-    n = len(labels)
-    wrong = n - torch.stack(correct).sum().item()
-    return Evaluation(loss=torch.stack(losses).cpu().double().sum().item() / n, error=100 * wrong / n, n=n)
+        for images, labels in batches:
+            labels = labels.to(device, non_blocking=True)
+            logits = _logits(module, images.to(device, non_blocking=True), data)
+            losses.append(F.cross_entropy(logits, labels, reduction="sum"))
+            correct.append((logits.argmax(1) == labels).sum())
+    sums = torch.stack([torch.stack(values).cpu().double().sum() for values in (losses, correct)])
+    loss, right = processes.sum(sums).tolist()
+    n = len(index)
+    return Evaluation(loss=loss / n, error=100 * (n - right) / n, n=n)
 
 
-def _logits(module: nn.Module, images: Tensor, data: ImageSet) -> Tensor:
+def _batch_size(device: torch.device, image_size: Sequence[int]) -> int:
+    *_, height, width = image_size
+    return max(1, BATCH_SIZE.get(device.type, 250) * 32 * 32 // max(height * width, 32 * 32))
+
+
+def _logits(module: nn.Module, images: Tensor, data: Images) -> Tensor:
     return module(normalise(images.contiguous(memory_format=torch.channels_last), data.mean, data.std)).float()

@@ -102,13 +102,12 @@ def exact_convolutions() -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def reproducible(device: torch.device, threads: int) -> Iterator[None]:
+def reproducible(device: torch.device) -> Iterator[None]:
     """Within this context equal seeds give equal numbers; afterwards the caller's settings are as before.
 
     Restored are the state of PyTorch's global random number generators, the number of threads, and cuDNN's settings.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
         with (
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),

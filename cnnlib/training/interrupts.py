@@ -14,17 +14,21 @@ class Interrupts:
 
     A second Ctrl-C is let through at once; then ``forced`` is true, and the state may be half-changed. Outside of the
     main thread, where signals never arrive, this does nothing.
+
+    Of several processes that train together only the first listens: it needs the others to finish its step, and they
+    end when it has ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listening: bool = True) -> None:
         self.forced = False
+        self._handler = self._handle if listening else signal.SIG_IGN
         self._pending = False
         self._holding = True
 
     def __enter__(self) -> None:
         self._in_main_thread = threading.current_thread() is threading.main_thread()
         if self._in_main_thread:
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            self._before = signal.signal(signal.SIGINT, self._handler)
 
     def __exit__(self, *_: object) -> None:
         if self._in_main_thread:

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnlib.data import ImageSet
+from cnnlib.data import Images
 from cnnlib.models import BadOption, card, create
 
 Model = str | tuple[str, Mapping[str, Any]] | nn.Module
 """A registered name, a name with overrides, or a module."""
 
 
-def build(model: Model, data: ImageSet, seed: int, device: torch.device) -> tuple[str, dict[str, Any], nn.Module]:
+def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[str, dict[str, Any], nn.Module]:
     """Return name, overrides in the form of JSON, and the module on its device, channels_last.
 
     A registered model gets weights drawn from ``seed`` on the CPU, the same for every device, and as many outputs as

@@ -35,7 +35,8 @@ class Recipe:
         gamma: see ``milestones``.
         warmup: fraction of the run, at its start, that is spent at ``warmup_lr``.
         warmup_lr: see ``warmup``.
-        augment: whether to pad by 4, crop at random and flip at random.
+        augment: whether to pad by 4, crop at random and flip at random; of images in files, whether to crop a part of
+            random size and shape and flip at random.
         padding: ``"mean"`` pads with the mean colour (zero after normalisation), ``"reflect"`` by reflection.
         source: where the recipe was published.
         deviations: what differs from the published one.
@@ -194,6 +195,21 @@ RECIPES: dict[str, Recipe] = {
             warmup=400 / 64_000,
             warmup_lr=0.01,
             deviations=f"400 steps of warm-up, not until the training error is below 80 %; {_RESNET.deviations}",
+        ),
+        Recipe(
+            name="resnet-imagenet",
+            epochs=90,
+            batch_size=256,
+            lr=0.1,
+            weight_decay=1e-4,
+            milestones=(1 / 3, 2 / 3),
+            source="He et al. 2015 (arXiv 1512.03385), section 3.4",
+            deviations=(
+                "90 epochs with the learning rate divided after 30 and 60 (Gross & Wilber 2016), not 600,000 steps "
+                "with divisions whenever the error stops falling; crops of 8 to 100 % of the area, not from images of "
+                "which the shorter side is scaled to 256 to 480 pixels; no change of colours; the mean of each "
+                "channel, not of each pixel; one central crop in the test"
+            ),
         ),
         Recipe(
             name="wrn",

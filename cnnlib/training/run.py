@@ -24,10 +24,20 @@ def title(model: str, overrides: dict[str, Any], data: str, stands_in_for: str |
     return f"{subject} on {data.upper()}, IN PLACE OF {stands_in_for}" if stands_in_for else f"{subject} on {data}"
 
 
-def conditions(device: str, device_type: str, threads: int, precision: str, compiled: bool) -> str:
-    """Return device, threads, number format and compilation in words."""
+def conditions(
+    device: str,
+    device_type: str,
+    threads: int,
+    precision: str,
+    compiled: bool,
+    processes: int = 1,
+    sync_bn: bool = False,
+) -> str:
+    """Return device, processes, threads of each, number format and compilation in words."""
+    several = f"{processes} processes, " if processes > 1 else ""
     count = f"{threads} thread{'' if threads == 1 else 's'}, " if device_type == "cpu" else ""
-    return f"{device} ({count}{precision}, {'compiled' if compiled else 'eager'})"
+    normalised = ", synchronised batch normalisation" if sync_bn else ""
+    return f"{device} ({several}{count}{precision}, {'compiled' if compiled else 'eager'}{normalised})"
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,8 @@ class Run:
         threads: of PyTorch on the processor.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         compiled: whether the network was compiled.
+        processes: how many trained together, each with a processor or GPU of its own.
+        sync_bn: whether they normalised with the statistics of the whole batch.
         versions: of Python, torch and cnnlib.
         budget: smoke, short, medium or full, if a study set one.
         module: the trained network; not saved with the run.
@@ -108,6 +120,8 @@ class Run:
     compiled: bool
     versions: dict[str, str]
     budget: str | None = None
+    processes: int = 1
+    sync_bn: bool = False
     module: nn.Module | None = field(default=None, compare=False)
 
     @property
@@ -123,7 +137,15 @@ class Run:
     @property
     def hardware(self) -> str:
         """Device, threads, number format and compilation in words."""
-        return conditions(self.device, self.device_type, self.threads, self.precision, self.compiled)
+        return conditions(
+            self.device,
+            self.device_type,
+            self.threads,
+            self.precision,
+            self.compiled,
+            self.processes,
+            self.sync_bn,
+        )
 
     @property
     def title(self) -> str:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.data import ImageSet
+from cnnlib.data import Images
 from cnnlib.data.augment import normalise
 from cnnlib.models.layers import WithAuxiliary
+from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.recipe import Recipe
 
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -23,13 +24,22 @@ class Step:
     gradients overflow are left out.
     """
 
-    def __init__(self, module: nn.Module, recipe: Recipe, data: ImageSet, precision: str, compiled: bool) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        recipe: Recipe,
+        data: Images,
+        precision: str,
+        compiled: bool,
+        processes: Processes = ALONE,
+    ) -> None:
         device = next(module.parameters()).device
-        self.module = module
+        self.module, self.processes = module, processes
         self.mean, self.std = torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
+        self.forward = processes.connect(module)
         if compiled:
             torch.compiler.reset()  # after some recompilations of the same class PyTorch would silently run eagerly
-        self.forward = torch.compile(module, dynamic=False) if compiled else module
+            self.forward = torch.compile(self.forward, dynamic=False)
         self.autocast = torch.autocast(device.type, AUTOCAST[precision], enabled=precision != "fp32")
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.optimizer = torch.optim.SGD(
@@ -50,13 +60,13 @@ class Step:
         """Update the weights once.
 
         Args:
-            images: uint8 (batch, C, H, W), on the device.
+            images: uint8 (batch, C, H, W), on the device; of several processes each gives its share of the batch.
             labels: int64 (batch,).
             lr: learning rate.
 
         Returns:
-            Mean loss, that of auxiliary heads included, and number of correct answers, before the update, as tensors
-            on the device.
+            Mean loss, that of auxiliary heads included, and number of correct answers, both of all processes' shares
+            and before the update, as tensors on the device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -70,7 +80,8 @@ class Step:
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        correct = (logits.detach().argmax(1) == labels).sum()
+        return self.processes.mean(loss.detach()), self.processes.sum(correct)
 
     def state(self) -> dict[str, Any]:
         """Return what the next step depends on, besides the weights."""

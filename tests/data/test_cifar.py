@@ -66,8 +66,8 @@ def test_load_data_is_another_name_of_load():
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(DataError, match="unknown data set 'imagenet'; choose one of cifar10, cifar100, shapes10"):
-        load("imagenet")
+    with pytest.raises(DataError, match="unknown data set 'svhn'; choose one of cifar10, cifar100, shapes10, imagenet"):
+        load("svhn")
 
 
 # A folder that the user names: it verifies, or there is an error.

@@ -71,3 +71,10 @@ def test_mistakes_are_one_clear_error(cnn, arguments, message):
     status, _, err = cnn(*arguments)
     assert status == 2
     assert re.search(f"error: .*{message}", err)
+
+
+def test_several_processes_are_refused(cnn, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, _, err = cnn("study", "test", "--budget", "smoke")
+    assert status == 2
+    assert "a study trains in one process" in err

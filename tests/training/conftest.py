@@ -47,6 +47,24 @@ class Tiny(nn.Module):
         return self.head(self.drop(self.norm(self.conv(x)).relu().mean((2, 3))))
 
 
+def make_plain():
+    """A network that draws nothing and looks at each image by itself."""
+    torch.manual_seed(8)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4)
+    )
+
+
+@pytest.fixture
+def plain():
+    return make_plain()
+
+
+@pytest.fixture
+def tiny_data():
+    return make_tiny_data
+
+
 @pytest.fixture
 def data():
     return make_tiny_data()

@@ -22,6 +22,16 @@ def test_exact_over_all_images(tiny, data, batch_size):
     torch.testing.assert_close(predict(tiny, data.test_images, data, batch_size=batch_size), logits)
 
 
+def test_large_images_come_in_smaller_batches(tiny, data, monkeypatch):
+    sizes = []
+    batches = type(data).batches
+    monkeypatch.setattr(type(data), "batches", lambda self, *a: sizes.append(a[2]) or batches(self, *a))
+    evaluate(tiny, data)
+    monkeypatch.setattr(type(data), "image_size", (3, 224, 224))
+    evaluate(tiny, data)
+    assert sizes == [250, 5]
+
+
 def test_the_mode_of_every_part_is_restored(tiny, data):
     tiny.train()
     tiny.norm.eval()
@@ -49,14 +59,16 @@ def test_the_training_sample_is_fixed_and_mixed(tiny, data, monkeypatch):
     assert evaluation.evaluate_training_sample(tiny, data) == evaluate(tiny, data, "train")
     monkeypatch.setattr(evaluation, "TRAINING_SAMPLE", 40)
     chosen = []
-    monkeypatch.setattr(evaluation, "_evaluate", lambda module, images, labels, data: chosen.append(labels))
+    monkeypatch.setattr(evaluation, "_evaluate", lambda module, data, split, index, processes: chosen.append(index))
     torch.manual_seed(1)
     evaluation.evaluate_training_sample(tiny, data)
     torch.manual_seed(2)
     evaluation.evaluate_training_sample(tiny, data)
     assert torch.equal(*chosen)
     assert len(chosen[0]) == 40
-    assert len(chosen[0].unique()) == 4, "labels that take turns would be picked one-sidedly by a stride"
+    assert len(data.train_labels[chosen[0]].unique()) == 4, (
+        "labels that take turns would be picked one-sidedly by a stride"
+    )
 
 
 def test_without_a_mistake_the_error_is_zero(tiny, data):

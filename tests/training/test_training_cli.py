@@ -73,7 +73,7 @@ def test_a_checkpoint_of_ones_own(cnn, tmp_path, monkeypatch):
 
 
 def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
-    def load(name, progress):
+    def load(name, root, *, progress):
         warnings.warn("SHAPES-10 STANDS IN FOR CIFAR-10, WHICH CANNOT BE HAD", cnnlib.data.StandInWarning, 2)
         return dataclasses.replace(data, name="Shapes-10", stands_in_for="CIFAR-10")
 

@@ -1,4 +1,4 @@
-"""The Sphinx extension of this book: mended pages, drawn assets, facts of chapters, claims, models, API."""
+"""The Sphinx extension of this book: mended pages, drawn assets, facts of chapters, claims, models, costs, API."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from sphinx.application import Sphinx
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    for part in ("mend", "assets", "chapters", "claims", "zoo", "api"):
+    for part in ("mend", "assets", "chapters", "claims", "zoo", "costs", "api"):
         app.setup_extension(f"{__name__}.{part}")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -60,7 +60,9 @@ class Zoo(SphinxDirective):
         return [self.section(*family) for family in families(map(card, available())).items()]
 
     def section(self, family: str, models: list[ModelCard]) -> nodes.section:
-        section = nodes.section("", nodes.title("", title(family, models)), ids=[f"family-{family}"], names=[f"family {family}"])
+        section = nodes.section(
+            "", nodes.title("", title(family, models)), ids=[f"family-{family}"], names=[f"family {family}"]
+        )
         self.state.document.note_implicit_target(section)
         papers = dict.fromkeys(model.paper for model in models)
         titles = [f"- *{paper.title}* {{cite:p}}`{paper.key}`" for paper in papers]

@@ -88,7 +88,7 @@ class ImageFolders:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What tells one image set from another: name, sizes, and a digest of all labels and files' names."""
+        """Name, sizes, and a digest of all labels and files' names, which tell one image set from another."""
         digest = hashlib.sha256()
         for values in (self.train_labels.numpy(), self.test_labels.numpy(), self.train_files, self.test_files):
             digest.update(values.tobytes())

@@ -63,7 +63,7 @@ class ImageSet:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What tells one image set from another: name, sizes, and a digest of all labels and some images."""
+        """Name, sizes, and a digest of all labels and some images, which tell one image set from another."""
         digest = hashlib.sha256()
         for tensor in (self.train_labels, self.test_labels, self.train_images[::50], self.test_images[::50]):
             digest.update(tensor.cpu().contiguous().numpy().tobytes())

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
@@ -62,7 +62,8 @@ def entry(module: ModuleType, name: str, value: Any) -> str:
     """The reStructuredText that documents one name."""
     what = KINDS[kind(value)]
     if what == "data":
-        return f".. py:data:: {name}\n   :type: {type(value).__name__}\n\n   {comment(module, name)}\n"
+        of = " | ".join(part.__name__ for part in get_args(value)) or type(value).__name__
+        return f".. py:data:: {name}\n   :type: {of}\n\n   {comment(module, name)}\n"
     members = "\n   :members:" if what == "class" else ""
     return f".. auto{what}:: {module.__name__}.{name}{members}\n"
 

@@ -1,0 +1,72 @@
+"""The figures of the effective receptive field show what was measured."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from torch import nn
+
+from cnnlib import measure
+from cnnlib.explore import describe, effective_fields, effective_growth
+from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.effective import growth_exponent
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left_open():
+    yield
+    assert not plt.get_fignums()  # an open figure would be shown a second time
+
+
+@pytest.fixture(scope="module")
+def net():
+    net = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1, bias=False) for _ in range(4)))
+    for conv in net:
+        nn.init.constant_(conv.weight, 1 / 9)
+    return net
+
+
+@pytest.fixture(scope="module")
+def measured(net):
+    field = measure.effective_receptive_field(net, torch.ones(1, 1, 24, 24))
+    return field, measure.receptive_field(net, (1, 24, 24)).final
+
+
+def test_square_is_the_theoretical_field_and_holds_all_of_the_effective_one(measured):
+    field, row = measured
+    figure = effective_fields({"fresh": field, "trained": field}, row)
+    FigureCanvasAgg(figure).draw()
+    above, _, below, _ = figure.axes
+    (square,) = above.patches
+    assert (square.get_x(), square.get_y(), square.get_width()) == (12 - 4.5, 12 - 4.5, 9)
+    seen = np.argwhere(field > 0)
+    assert (seen.min(), seen.max()) == (8, 16)  # the pixels whose cells fill the square
+    assert np.allclose(above.images[0].get_array(), field / field.max())
+    profile, normal = below.lines[0].get_ydata(), below.lines[1].get_ydata()
+    assert np.allclose(profile, field.sum(0))
+    assert np.abs(profile - normal).max() < 0.02  # four boxes in a row are nearly normal
+    assert f"fresh: effective size {measure.effective_size(field):.1f} pixels" in describe(figure)
+    assert "standard deviation 1.6 pixels" in describe(figure)  # the square root of 4 · 2/3
+
+
+def test_growth_of_stacked_boxes_is_a_square_root():
+    sizes = {depth: 3 * depth**0.5 for depth in (2, 4, 8, 16)}
+    figure = effective_growth({"uniform weights": sizes}, {depth: 2 * depth + 1 for depth in sizes})
+    FigureCanvasAgg(figure).draw()
+    theoretical, points, root = figure.axes[0].lines
+    assert list(theoretical.get_ydata()) == [5, 9, 17, 33]
+    assert list(points.get_ydata()) == list(sizes.values())
+    assert root.get_ydata()[-1] == pytest.approx(12)
+    assert "4.2 pixels at depth 2, 12.0 at 16, exponent 0.50" in describe(figure)
+    assert growth_exponent({1: 2.0, 2: 4.0, 4: 8.0}) == pytest.approx(1)
+
+
+def test_nothing_to_draw_is_refused(measured, net):
+    with pytest.raises(NothingToDraw, match="at least one field"):
+        effective_fields({}, measured[1])
+    flat = measure.receptive_field(nn.Sequential(net, nn.Flatten()), (1, 24, 24)).rows[-1]
+    with pytest.raises(NothingToDraw, match="no square receptive field"):
+        effective_fields({"a": measured[0]}, flat)
+    with pytest.raises(NothingToDraw, match="at least two depths"):
+        effective_growth({"a": {3: 1.0}}, {3: 7})

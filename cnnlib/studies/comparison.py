@@ -199,7 +199,7 @@ def verdicts(measure: str, summaries: dict[str, Summary]) -> list[str]:
     alike = [pair for pair in pairs if pair not in shown]
     if alike:
         names = "; ".join(" and ".join(sorted(pair, key=list(summaries).index)) for pair in alike)
-        which = names if len(alike) <= FEW else f"any two of the others ({len(alike)} pairs)"
+        which = names if len(alike) <= FEW else f"any other two ({len(alike)} pairs)"
         if not shown and len(alike) > 1:
             which = f"any two of {', '.join(summaries)}"
         single = any(summary.interval is None for summary in summaries.values())

@@ -28,7 +28,11 @@ def lines_of_resnet(first: int, last: int) -> str:
         return "".join(file.readlines()[first - 1 : last])
 
 
-@pytest.mark.parametrize("obj", [ResidualBlock, ResidualBlock(4, 4), conv3x3, partial(conv3x3, 3)], ids=repr)
+@pytest.mark.parametrize(
+    "obj",
+    [ResidualBlock, ResidualBlock(4, 4), conv3x3, partial(conv3x3, 3)],
+    ids=["class", "instance", "function", "partial"],
+)
 def test_classes_functions_and_instances(obj):
     shown = cnnlib.source(obj)
     first, last = re.fullmatch(r"cnnlib/models/resnet\.py, lines (\d+)-(\d+)", caption(shown)).groups()
@@ -140,7 +144,6 @@ def typed_in(code: str, name: str):
         (typed_in("class A: pass", "A")(), "A"),
         (__import__("sys"), "sys"),
     ],
-    ids=repr,
 )
 def test_without_a_file_there_is_one_clear_error(obj, name):
     with pytest.raises(CnnlibError, match=rf"^the source of {name} is in no file: it is built in, or"):

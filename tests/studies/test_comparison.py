@@ -148,7 +148,7 @@ def test_many_arms_need_few_lines():
     assert lines == ["test error: no difference shown between any two of best, a, b, c, d."]
     lines = verdicts("test error", {**dict.fromkeys("abcd", noisy), "c": other, "e": other})
     assert lines[0] == "test error: a is lower than c by 70.10, than e by 70.10 points."
-    assert lines[-1] == "test error: no difference shown between any two of the others (4 pairs)."
+    assert lines[-1] == "test error: no difference shown between any other two (4 pairs)."
 
 
 def test_single_runs_are_not_compared(study, records):

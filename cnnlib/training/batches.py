@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -56,6 +58,9 @@ class Batches:
         images, labels = self.processes.share(self._images[batch]), self.processes.share(self._labels[batch])
         return images.permute(0, 3, 1, 2), labels
 
+    def close(self) -> None:
+        """Nothing has to be ended."""
+
     def _prepare(self, epoch: int) -> None:
         """Augment the whole epoch at once and put it in order; (N, H, W, C) in memory."""
         device = self.labels.device
@@ -77,6 +82,11 @@ class FileBatches:
         self.steps = recipe.steps(len(data.train_labels))
         self._epoch: int | None = None
         self._next: int | None = None
+        self._reader: Iterator[tuple[Tensor, Tensor]] = iter(())
+
+    def close(self) -> None:
+        """End the processes that read ahead. They would hold on to whatever this process has opened."""
+        self._reader, self._next = iter(()), None
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return images and labels of a step of the run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -218,6 +219,7 @@ class _Training:
         with (
             display.start(self._statement(), self.steps, self.done) as bar,
             memory.relu_in_place(self.module),
+            contextlib.closing(self.batches),
             self.interrupts,
         ):
             try:

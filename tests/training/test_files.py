@@ -1,6 +1,7 @@
 """Training on images in files: the same order, shares and numbers however they are read, and through the commands."""
 
 import dataclasses
+import multiprocessing
 import shutil
 import signal
 import sys
@@ -54,6 +55,12 @@ def test_workers_change_no_number_of_a_training(data, recipe):
     assert (runs[0].train.n, runs[0].test.n) == (16, 6)
     assert runs[0].data == "pictures0"
     assert [*runs[0].module.modules()][-1].out_features == 2, "as many classes as there are folders"
+
+
+def test_no_process_outlives_the_training(data, recipe):
+    before = multiprocessing.active_children()
+    fit(("alexnet-cifar", {"width": 0.125}), dataclasses.replace(data, workers=2), recipe, progress=False)
+    assert multiprocessing.active_children() == before
 
 
 def test_a_network_learns_from_files(tiny, data, recipe):

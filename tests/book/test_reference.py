@@ -63,7 +63,7 @@ def test_zoo_cites_every_paper(html):
 
 def test_a_model_is_a_row():
     assert zoo.row(models.card("resnet20")) == (
-        "| `resnet20` | 2015 | CIFAR-10 | 3×32×32 | 269,722 | 40.6 M | 8.75 % test error (1 run), "
+        "| `resnet20` | 2015 | CIFAR-10, 3×32×32 | 269,722 | 40.6 M | 8.75 % test error (1 run), "
         "He et al. 2015, Table 6 |"
     )
     assert zoo.row(models.card("lenet5")).endswith("| 61,706 | 0.4 M |  |")

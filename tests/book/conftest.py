@@ -12,7 +12,8 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 def toc_pages() -> list[str]:
     """Every page of the table of contents, as its path without ending."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    return [toc["root"], *(page["file"] for chapter in chapters for page in (chapter, *chapter.get("sections", ())))]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,6 +1,6 @@
-"""The ledger of the lectures' claims: read from ``claims.toml``, computed at build, asserted by the tests.
+"""The ledger of the lectures' claims: read from ``book/claims``, computed at build, asserted by the tests.
 
-An entry says what a lecture claims and what is found. Placeholders in the finding, ``{parameters:,}`` for instance, are
+One file a chapter, with the chapter's name. An entry says what a lecture claims and what is found. Placeholders in the finding, ``{parameters:,}`` for instance, are
 filled from the entry's ``let``: Python expressions, each of which may use those before it. Every expression under
 ``holds`` must be true.
 """
@@ -21,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from cnnbook.notebooks import ROOT
 
-LEDGER = ROOT / "book" / "claims.toml"
+LEDGER = ROOT / "book" / "claims"
 VERDICTS = {
     "holds": "hold",
     "holds with a remark": "hold with a remark",
@@ -49,6 +49,11 @@ class Claim:
     let: dict[str, str] = field(default_factory=dict)
     holds: list[str] = field(default_factory=list)
 
+    @property
+    def where(self) -> str:
+        """Where the entry stands, for messages."""
+        return f"{self.chapter}.toml, [{self.id}]"
+
     @functools.cached_property
     def values(self) -> dict[str, Any]:
         """The computed ``let``, on top of the names that every expression may use."""
@@ -61,7 +66,7 @@ class Claim:
         try:
             return eval(expression, dict(names))
         except Exception as error:
-            raise ClaimError(f"{LEDGER.name}, [{self.id}]: {expression}: {type(error).__name__}: {error}") from error
+            raise ClaimError(f"{self.where}: {expression}: {type(error).__name__}: {error}") from error
 
     def text(self) -> str:
         """The finding with its numbers."""
@@ -69,7 +74,7 @@ class Claim:
         def fill(match: re.Match[str]) -> str:
             name, spec = match[1], (match[2] or ":")[1:]
             if name not in self.let:
-                raise ClaimError(f"{LEDGER.name}, [{self.id}]: {{{name}}} in the finding is not defined under let")
+                raise ClaimError(f"{self.where}: {{{name}}} in the finding is not defined under let")
             return format(self.values[name], spec)
 
         return PLACEHOLDER.sub(fill, self.finding)
@@ -86,8 +91,12 @@ class Claim:
 
 
 def load() -> list[Claim]:
-    """All claims, in the order of the ledger."""
-    return [Claim(id=key, **entry) for key, entry in tomllib.loads(LEDGER.read_text(encoding="utf-8")).items()]
+    """All claims, in the order of the chapters and of their files."""
+    return [
+        Claim(id=key, chapter=path.stem, **entry)
+        for path in sorted(LEDGER.glob("*.toml"))
+        for key, entry in tomllib.loads(path.read_text(encoding="utf-8")).items()
+    ]
 
 
 def expression_names() -> dict[str, Any]:
@@ -131,7 +140,7 @@ class Claims(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        for path in (LEDGER, *(ROOT / "cnnlib").rglob("*.py")):
+        for path in (*LEDGER.glob("*.toml"), *(ROOT / "cnnlib").rglob("*.py")):
             self.env.note_dependency(str(path))
         claims = [claim for claim in load() if claim.chapter == self.arguments[0]]
         counts = Counter(claim.verdict for claim in claims)

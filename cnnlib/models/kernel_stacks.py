@@ -75,16 +75,16 @@ class KernelStacks(nn.Module):
         return self.fc(self.pool(self.stages(x)).flatten(1))
 
 
-SEVEN, THREE = (43, 86, 172), (44, 88, 176)
+SEVEN, THREE = (21, 42, 84), (21, 44, 86)
 for _name, _stage, _widths, _parameters, _multiply_adds, _about in (
-    ("one-7x7", one_convolution, SEVEN, 914_663, 99_249_848, "one 7x7 convolution a stage"),
-    ("three-3x3", three_convolutions, THREE, 910_854, 126_113_504, "three 3x3 convolutions a stage"),
+    ("one-7x7", one_convolution, SEVEN, 220_321, 25_289_544, "one 7x7 convolution a stage"),
+    ("three-3x3", three_convolutions, THREE, 220_629, 30_459_740, "three 3x3 convolutions a stage"),
     (
         "three-3x3-linear",
         three_linear_convolutions,
         THREE,
-        910_854,
-        126_113_504,
+        220_629,
+        30_459_740,
         "three 3x3 convolutions a stage, no ReLU between",
     ),
 ):

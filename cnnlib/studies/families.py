@@ -15,9 +15,9 @@ KERNELS = course_study(
         "three 3x3": Arm("three-3x3", RESNET),
         "three 3x3, no ReLU between": Arm("three-3x3-linear", RESNET),
     },
-    short=500,
+    short=300,
 )
-"""Simonyan and Zisserman 2014 (arXiv 1409.1556), section 2.3, at 0.91 million parameters."""
+"""Simonyan and Zisserman 2014 (arXiv 1409.1556), section 2.3, at 0.22 million parameters."""
 
 INCEPTION = course_study(
     name="inception-modules",
@@ -26,13 +26,13 @@ INCEPTION = course_study(
         f"{label}{heads}": Arm(model, RESNET, {"width": width, "dropout": 0.0, "auxiliary": auxiliary})
         for heads, auxiliary in (("", False), (", auxiliary heads", True))
         for label, model, width in (
-            ("naive", "googlenet-cifar-naive", 0.09),
-            ("bottleneck", "googlenet-cifar", 0.3),
+            ("naive", "googlenet-cifar-naive", 0.051),
+            ("bottleneck", "googlenet-cifar", 0.17),
         )
     },
-    short=300,
+    short=200,
 )
-"""Szegedy et al. 2014 (arXiv 1409.4842), sections 4 and 5, at 132 million multiply-adds without the heads."""
+"""Szegedy et al. 2014 (arXiv 1409.4842), sections 4 and 5, at 42 million multiply-adds without the heads."""
 
 FAMILIES = course_study(
     name="vgg-resnet-densenet",
@@ -42,7 +42,7 @@ FAMILIES = course_study(
         "ResNet-20": Arm("resnet20", RESNET),
         "DenseNet-BC-52-12": Arm("densenet-bc-52-12", RESNET),
     },
-    short=300,
+    short=150,
 )
 """0.26 to 0.27 million parameters each."""
 
@@ -56,6 +56,6 @@ EFFICIENT = course_study(
         "MobileNet V2, half as wide": Arm("mobilenet-v2-cifar-0.5", RESNET),
         "MobileNet V2, 3/4 as wide": Arm("mobilenet-v2-cifar-0.75", RESNET),
     },
-    short=300,
+    short=200,
 )
 """28 to 69 million multiply-adds each."""

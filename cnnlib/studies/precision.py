@@ -14,6 +14,6 @@ PRECISION = course_study(
     name="half-precision",
     question="Does a network train as well in half precision?",
     arms={precision: Arm("resnet20", RECIPES["resnet-cifar"], precision=precision) for precision in ("fp32", "bf16")},
-    short=500,
+    short=100,
 )
 """ResNet-20; weights, their updates and the loss are in single precision in both arms."""

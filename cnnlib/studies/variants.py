@@ -32,7 +32,7 @@ ORDERS = course_study(
     name="activation-orders",
     question="Where should batch norm and ReLU stand in a residual unit?",
     arms=_orders(44, 47, RESNET),
-    short=300,
+    short=120,
 )
 """He et al. 2016 (arXiv 1603.05027), Figure 4 and Table 2, at 44 and 47 layers."""
 
@@ -51,7 +51,7 @@ WIDTH = course_study(
         f"{d} layers, {k} x as wide": Arm(f"wrn-{d}-{k}", RECIPES["wrn"])
         for d, k in ((40, 1), (28, 1.25), (22, 1.4375), (16, 1.8125), (10, 2.75))
     },
-    short=500,
+    short=150,
 )
 """Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 4, at 0.56 to 0.58 million parameters."""
 
@@ -59,12 +59,12 @@ CARDINALITY = course_study(
     name="cardinality",
     question="At equal parameters, what do more paths in a block bring?",
     arms={
-        f"{paths} x {width}d": Arm(f"resnext20-{paths}x{width}d", RECIPES["resnext"])
+        f"{paths} x {width}d": Arm(f"resnext11-{paths}x{width}d", RECIPES["resnext"])
         for paths, width in ((1, 24), (2, 14), (4, 8), (8, 4), (16, 2))
     },
-    short=250,
+    short=90,
 )
-"""Xie et al. 2016 (arXiv 1611.05431), Table 3 and Figure 7, at 1.32 to 1.39 million parameters."""
+"""Xie et al. 2016 (arXiv 1611.05431), Table 3 and Figure 7, at 0.96 to 1.00 million parameters."""
 
 SQUEEZE = course_study(
     name="squeeze-and-excitation",
@@ -72,7 +72,7 @@ SQUEEZE = course_study(
     arms={
         name: Arm(name, RESNET, {"shortcut": "B"}) for name in ("resnet20", "se-resnet20", "resnet56", "se-resnet56")
     },
-    short=400,
+    short=130,
 )
 """Hu et al. 2018 (arXiv 1709.01507), section 6, with and without squeeze and excitation."""
 
@@ -80,15 +80,15 @@ DROPPED_DEPTH = course_study(
     name="stochastic-depth",
     question="Does leaving out blocks at random help where a network overfits?",
     arms={
-        "all blocks": Arm("resnet32", RECIPES["stochastic-depth"]),
-        "stochastic depth": Arm("stochastic-depth-32", RECIPES["stochastic-depth"]),
-        "stochastic depth, p_L = 0.8": Arm("stochastic-depth-32", RECIPES["stochastic-depth"], {"survival": 0.8}),
+        "all blocks": Arm("resnet20", RECIPES["stochastic-depth"]),
+        "stochastic depth": Arm("stochastic-depth-20", RECIPES["stochastic-depth"]),
+        "stochastic depth, p_L = 0.8": Arm("stochastic-depth-20", RECIPES["stochastic-depth"], {"survival": 0.8}),
     },
-    short=800,
-    subset=2000,
-    log_every=15,
+    short=360,
+    subset=1000,
+    evaluate_every=20,
 )
-"""Huang et al. 2016 (arXiv 1603.09382), on 2,000 images and many passes: a regulariser is studied where overfitting is.
+"""Huang et al. 2016 (arXiv 1603.09382), on 1,000 images and many passes: a regulariser is studied where overfitting is.
 
 In a short training on all images it only slows the network down, and seems to do harm."""
 
@@ -101,7 +101,7 @@ SCALES = course_study(
         "4 splits": Arm("res2net47-26w-4s", RESNET),
         "8 splits": Arm("res2net47-14w-8s", RESNET),
     },
-    short=230,
+    short=100,
 )
 """Gao et al. 2019 (arXiv 1904.01169), Table 3, at 47 layers."""
 
@@ -109,6 +109,6 @@ HIGHER_ORDER = course_study(
     name="higher-order",
     question="At equal parameters, is one block of a higher order better than several of Euler?",
     arms={name: Arm(f"ho-resnet26-{name}", RESNET) for name in ("euler", "midpoint", "heun", "rk4")},
-    short=1000,
+    short=250,
 )
 """Luo et al. 2021 (arXiv 2103.15244): four, two, two and one blocks a stage, 366,842 parameters each."""

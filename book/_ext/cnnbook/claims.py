@@ -1,8 +1,8 @@
 """The ledger of the lectures' claims: read from ``book/claims``, computed at build, asserted by the tests.
 
-One file a chapter, with the chapter's name. An entry says what a lecture claims and what is found. Placeholders in the finding, ``{parameters:,}`` for instance, are
-filled from the entry's ``let``: Python expressions, each of which may use those before it. Every expression under
-``holds`` must be true.
+One file a chapter, with the chapter's name. An entry says what a lecture claims and what is found. Placeholders in the
+finding, ``{parameters:,}`` for instance, are filled from the entry's ``let``: Python expressions, each of which may use
+those before it. Every expression under ``holds`` must be true.
 """
 
 from __future__ import annotations

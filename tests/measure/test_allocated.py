@@ -13,6 +13,10 @@ def test_a_forward_pass_holds_two_maps_at_a_time():
     assert allocated_peak(net, (1, 64, 64)) == pytest.approx(2 * size, rel=0.1)
 
 
+def test_a_forward_pass_is_in_evaluation_mode():
+    assert allocated_peak(nn.Sequential(nn.Dropout(0.5)), (1, 64, 64)) < 4 * 64 * 64
+
+
 def test_a_backward_pass_needs_what_was_kept():
     net = nn.Sequential(nn.Linear(64, 64, bias=False), *(nn.Sigmoid() for _ in range(8)))
     without, with_backward = (allocated_peak(net, (1, 128, 64), backward=backward) for backward in (False, True))

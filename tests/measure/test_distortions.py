@@ -81,6 +81,14 @@ def test_blur_keeps_a_constant_and_spreads_a_point():
         torch.testing.assert_close(picture, picture.T)
 
 
+def test_blur_repeats_the_edges():
+    step = torch.zeros(1, 1, 20, 20)
+    step[..., 10:] = 1
+    row = blurred(step, torch.tensor([2.0]))[0, 0, 0]
+    assert row[0] < 0.01
+    assert row[-1] > 0.99
+
+
 @pytest.mark.parametrize(
     "wrong", [torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8), torch.full((1, 3, 8, 8), 2.0)]
 )

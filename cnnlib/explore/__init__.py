@@ -25,6 +25,7 @@ _HOME = {
     "kernels": "figures",
     "layer_bars": "figures",
     "learning_curves": "figures",
+    "neighbours": "gallery",
     "receptive_field": "receptive",
     "samples": "figures",
     "source": "listing",

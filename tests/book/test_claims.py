@@ -12,6 +12,10 @@ EXPECTED = {  # chapter: the ids of its claims
         alexnet-layers alexnet-lrn alexnet-recipe alexnet-ensemble alexnet-two-gpus zfnet-changes
         zfnet-error
     """,
+    "02-vgg-receptive-field": """
+        vgg-only-3x3 vgg-error vgg-stack-rf vgg-stack-params vgg16-table vgg16-memory vgg16-row-slips
+        vgg16-params vgg-names vgg-facts vgg-deeper vgg-fc7
+    """,
 }
 CLAIMS = load()
 each = pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])

@@ -1,0 +1,139 @@
+"""What a network's features say about images: which are alike, and how far apart two versions of one image are.
+
+The distance is equation 1 of Zhang, Isola, Efros, Shechtman and Wang 2018, "The Unreasonable Effectiveness of Deep
+Features as a Perceptual Metric" (arXiv 1801.03924), with all weights 1 instead of learned ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.errors import BadArgument, UnknownLayer
+
+BATCH = 250
+"""Images that go through the network together."""
+METRICS = ("euclidean", "cosine")
+"""How :func:`nearest` compares vectors."""
+
+
+def features(model: nn.Module, images: Tensor, layer: str) -> Tensor:
+    """Return what a layer puts out for each image, flattened to one vector: float32 (N, values), on the CPU.
+
+    The network is used in evaluation mode and is not changed.
+
+    Args:
+        model: the network.
+        images: float (N, C, H, W), normalised as the network expects them.
+        layer: name of a module; its last call counts.
+
+    Raises:
+        UnknownLayer: if the network has no module of this name.
+        BadArgument: if the layer is not called, or does not put out one tensor with a row for each image.
+    """
+    (outputs,) = _outputs(model, images, [layer])
+    return outputs.flatten(1)
+
+
+def nearest(vectors: Tensor, queries: Tensor, count: int = 5, metric: str = "euclidean") -> Tensor:
+    """Return the ``count`` nearest neighbours of some vectors among all others, nearest first: int64 (Q, count).
+
+    Args:
+        vectors: (N, ...), one for each image; flattened.
+        queries: int64 (Q,), the images whose neighbours are wanted. No image is its own neighbour.
+        count: how many.
+        metric: one of :data:`METRICS`; ``"cosine"`` compares directions, whatever the lengths.
+
+    Raises:
+        BadArgument: if the metric is unknown, or there are not so many other vectors.
+    """
+    if metric not in METRICS:
+        raise BadArgument(f"unknown metric {metric!r}; known are {', '.join(METRICS)}")
+    if not 1 <= count < len(vectors):
+        raise BadArgument(f"{count} neighbours of {len(vectors)} vectors cannot be had")
+    vectors = vectors.flatten(1).float()
+    if metric == "cosine":
+        vectors = F.normalize(vectors)
+    squares = vectors.square().sum(1)
+    found = []
+    for part in queries.split(BATCH):
+        distances = squares - 2 * vectors[part] @ vectors.T  # squared, less what is the same for all
+        distances[torch.arange(len(part)), part] = torch.inf
+        found.append(distances.topk(count, largest=False).indices)
+    return torch.cat(found)
+
+
+def same_class(neighbours: Tensor, queries: Tensor, labels: Tensor) -> float:
+    """Return the share of neighbours that have the label of their query, 0 to 1.
+
+    Args:
+        neighbours: int64 (Q, count), from :func:`nearest`.
+        queries: int64 (Q,), those given there.
+        labels: int64 (N,), of all images.
+    """
+    return (labels[neighbours] == labels[queries][:, None]).double().mean().item()
+
+
+def pixel_distance(images: Tensor, others: Tensor) -> Tensor:
+    """Return the root mean square difference of pixels for each pair of images: (N,), in the unit of the images."""
+    return (images - others).flatten(1).square().mean(1).sqrt()
+
+
+def perceptual_distance(model: nn.Module, images: Tensor, others: Tensor, layers: Sequence[str]) -> Tensor:
+    """Return how far apart a network sees each pair of images: (N,), without a unit, 0 for the same image.
+
+    At each place of each layer the channels are scaled to a vector of length 1. The distance is the squared difference
+    of these vectors, averaged over places and summed over layers.
+
+    Args:
+        model: the network; it is used in evaluation mode and is not changed.
+        images: float (N, C, H, W), normalised as the network expects them.
+        others: likewise, the second of each pair.
+        layers: names of modules that put out maps.
+
+    Raises:
+        UnknownLayer: if the network has no module of one of these names.
+        BadArgument: if there is no layer, one puts out no maps, or the two batches differ in shape.
+    """
+    if images.shape != others.shape:
+        raise BadArgument(f"pairs must have one shape, not {tuple(images.shape)} and {tuple(others.shape)}")
+    if not layers:
+        raise BadArgument("perceptual_distance needs at least one layer")
+    total = torch.zeros(len(images))
+    for layer, ours, theirs in zip(
+        layers, _outputs(model, images, layers), _outputs(model, others, layers), strict=True
+    ):
+        if ours.ndim != 4:
+            raise BadArgument(f"{layer!r} puts out no maps")
+        total += (F.normalize(ours) - F.normalize(theirs)).square().sum(1).mean((1, 2))
+    return total
+
+
+def _outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
+    """Return the outputs of layers for all images, float32 on the CPU."""
+    net = private_copy(model)
+    modules = dict(net.named_modules())
+    for layer in layers:
+        if layer not in modules:
+            raise UnknownLayer(layer, filter(None, modules))
+    example = next(net.parameters(), torch.empty(0))
+    now: dict[str, Tensor] = {}
+    for layer in layers:
+        # A copy, because the next layer may write into the output.
+        modules[layer].register_forward_hook(
+            lambda _, __, output, layer=layer: now.update({layer: output.clone()} if isinstance(output, Tensor) else {})
+        )
+    parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    with torch.no_grad():
+        for batch in images.split(BATCH):
+            now.clear()
+            net(batch.to(example.device, example.dtype))
+            for layer in layers:
+                if layer not in now or len(now[layer]) != len(batch):
+                    raise BadArgument(f"{layer!r} is not called, or puts out no tensor with a row for each image")
+                parts[layer].append(now[layer].float().cpu())
+    return [torch.cat(parts[layer]) for layer in layers]

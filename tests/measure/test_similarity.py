@@ -1,0 +1,126 @@
+"""Neighbours and distances on networks whose features are known."""
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlib.measure import (
+    BadArgument,
+    UnknownLayer,
+    features,
+    nearest,
+    perceptual_distance,
+    pixel_distance,
+    same_class,
+)
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 36, 5)
+    ).train()
+
+
+def pictures(count, seed=0):
+    return torch.rand(count, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def test_features_are_what_the_layer_puts_out_even_where_the_next_writes_into_it(net):
+    images = pictures(3)
+    with torch.no_grad():
+        expected = net[0](images)
+    assert (expected < 0).any()  # which the ReLU would set to 0
+    assert torch.equal(features(net, images, "0"), expected.flatten(1))
+    assert features(net, images, "3").shape == (3, 5)
+    assert net.training
+    assert not net[0]._forward_hooks
+
+
+def test_many_images_go_through_in_parts(net, monkeypatch):
+    whole = features(net, pictures(7), "1")
+    monkeypatch.setattr("cnnlib.measure.similarity.BATCH", 3)
+    torch.testing.assert_close(features(net, pictures(7), "1"), whole)
+
+
+def test_features_use_evaluation_mode():
+    net = nn.Sequential(nn.Dropout(0.5)).train()
+    assert torch.equal(features(net, pictures(2), "0"), pictures(2).flatten(1))
+
+
+def test_unknown_and_uncalled_layers_are_named(net):
+    with pytest.raises(UnknownLayer, match="'5'"):
+        features(net, pictures(1), "5")
+    net.spare = nn.Linear(1, 1)
+    net.forward = lambda x: net[0](x)
+    with pytest.raises(BadArgument, match="'spare' is not called"):
+        features(net, pictures(1), "spare")
+
+
+def test_nearest_excludes_the_image_itself_and_sorts():
+    points = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    assert nearest(points, torch.tensor([0, 2]), 3).tolist() == [[1, 2, 3], [1, 0, 3]]
+
+
+def test_nearest_by_cosine_compares_directions():
+    points = torch.tensor([[1.0, 0.0], [9.0, 1.0], [1.0, 1.0]])
+    assert nearest(points, torch.tensor([0]), 1).tolist() == [[2]]
+    assert nearest(points, torch.tensor([0]), 1, "cosine").tolist() == [[1]]
+
+
+def test_nearest_by_parts_is_nearest(monkeypatch):
+    points = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    whole = nearest(points, torch.arange(20), 4)
+    distances = torch.cdist(points, points).fill_diagonal_(torch.inf)
+    assert torch.equal(whole, distances.topk(4, largest=False).indices)
+    monkeypatch.setattr("cnnlib.measure.similarity.BATCH", 6)
+    assert torch.equal(nearest(points, torch.arange(20), 4), whole)
+
+
+def test_nearest_refuses_what_makes_no_sense():
+    with pytest.raises(BadArgument, match="unknown metric 'dot'"):
+        nearest(torch.eye(3), torch.tensor([0]), 1, "dot")
+    with pytest.raises(BadArgument, match="3 neighbours of 3"):
+        nearest(torch.eye(3), torch.tensor([0]), 3)
+
+
+def test_share_of_neighbours_of_the_same_class():
+    labels = torch.tensor([0, 0, 1, 1])
+    assert same_class(torch.tensor([[1, 2], [3, 0]]), torch.tensor([0, 2]), labels) == 0.5
+
+
+def test_pixel_distance_is_the_root_mean_square():
+    a, b = torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
+    b[1, 0, 0, 0] = 2
+    assert pixel_distance(a, b).tolist() == [0, 1]
+
+
+def test_perceptual_distance_is_the_formula(net):
+    a, b = pictures(4), pictures(4, seed=1)
+    expected = torch.zeros(4)
+    with torch.no_grad():
+        for ours, theirs in ((net[0](a), net[0](b)), (net[:2](a), net[:2](b))):
+            unit = [y / y.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12) for y in (ours, theirs)]
+            expected += (unit[0] - unit[1]).square().sum(1).flatten(1).mean(1)
+    distance = perceptual_distance(net, a, b, ["0", "1"])
+    torch.testing.assert_close(distance, expected)
+    assert (distance > 0).all()
+    assert perceptual_distance(net, a, a, ["0", "1"]).tolist() == [0] * 4
+
+
+def test_perceptual_distance_does_not_see_the_length_of_a_feature():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.ReLU())
+    torch.testing.assert_close(
+        perceptual_distance(net, pictures(2), pictures(2) / 2, ["1"]), torch.zeros(2), atol=1e-6, rtol=0
+    )
+
+
+def test_perceptual_distance_refuses_what_makes_no_sense(net):
+    for layers, others, words in (
+        ([], pictures(1), "at least one layer"),
+        (["3"], pictures(1), "'3' puts out no maps"),
+        (["0"], pictures(2), "one shape"),
+    ):
+        with pytest.raises(BadArgument, match=words):
+            perceptual_distance(net, pictures(1), others, layers)

@@ -9,6 +9,7 @@ import matplotlib
 import matplotlib.pyplot  # tells IPython how to show a Figure
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
@@ -62,8 +63,9 @@ def head_gradients(
             for part in heads_after:
                 axes.axvline(parts.index(part) + 0.5, color=_LIGHT["line"], linestyle=":", linewidth=1.2)
             axes.set_yscale("log")
-            axes.set_xticks(where, parts)
-            axes.tick_params(axis="x", labelsize=8)
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.set_xticks(where, parts, rotation=90 if len(measured) > 2 else 0)
+            axes.tick_params(axis="both", labelsize=8)
             axes.set_title(label, fontsize=9.5)
             factors = [float(np.exp(np.mean([np.log(run[i].factor) for run in runs]))) for i in range(len(parts))]
             facts.append(
@@ -71,7 +73,7 @@ def head_gradients(
                 f"{factors[-1]:.1f} times in {parts[-1]}"
             )
         panels[0].set_ylabel("gradient by the weights, rms")
-        panels[0].legend()
+        panels[0].legend(frameon=True, facecolor=_LIGHT["paper"], edgecolor="none")
         if title:
             figure.suptitle(title, ha="left", x=0.01)
     figure.set_label(f"{title or 'Gradient with and without auxiliary heads'}. {'; '.join(facts)}.")

@@ -23,7 +23,7 @@ _SERIES = (("best", "principal components"), ("learned", "the convolution"), ("r
 
 
 def feature_maps(maps: Mapping[str, Tensor], *, columns: int = 11, gap: int = 1, title: str = "") -> Figure:
-    """Show maps of one image as pictures, dark for their smallest value and bright for their largest, in groups.
+    """Show maps of one image as pictures in groups, dark where a map is smallest and bright where it is largest.
 
     Each map is scaled by itself, so brightness can be compared within a map only.
 
@@ -45,7 +45,7 @@ def feature_maps(maps: Mapping[str, Tensor], *, columns: int = 11, gap: int = 1,
         figure = Figure(figsize=(7.2, 7 * sum(heights) + 0.35 * len(heights) + 0.3 * bool(title)), layout="constrained")
         panels = figure.subplots(len(sheets), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (label, sheet) in zip(panels, sheets.items(), strict=True):
-            axes.imshow(sheet.numpy(), vmin=0, vmax=1)
+            axes.imshow(sheet.numpy(), vmin=0, vmax=1, interpolation="none")
             axes.set_title(label, fontsize=9.5)
             axes.set_axis_off()
         if title:
@@ -79,7 +79,7 @@ def variance_kept(projections: Mapping[str, Projection], *, title: str = "") -> 
     """
     if not projections:
         raise NothingToDraw("variance_kept needs at least one projection")
-    labels = [f"{name}  {kept.maps_in} to {kept.maps_out}" for name, kept in projections.items()]
+    labels = [f"{name}: {kept.maps_in} to {kept.maps_out}" for name, kept in projections.items()]
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.2, 1.1 + 0.24 * len(labels)), layout="constrained")
         axes = figure.subplots()

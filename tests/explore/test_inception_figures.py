@@ -72,7 +72,7 @@ def test_shares_stand_where_they_were_measured():
         "the convolution": [0.5, 0.7],
         "random directions": [0.4, 0.6],
     }
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a  8 to 2", "b  8 to 4"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a: 8 to 2", "b: 8 to 4"]
     assert "principal components 95%, the convolution 60%, random directions 50%" in describe(figure)
     with pytest.raises(NothingToDraw):
         variance_kept({})

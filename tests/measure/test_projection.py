@@ -76,6 +76,13 @@ def test_bottlenecks_of_a_network_are_found_and_read_what_they_read():
     assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
 
 
+def test_other_convolutions_are_no_bottlenecks():
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1, groups=2))
+    assert bottleneck_projections(net, torch.randn(1, 3, 8, 8)) == {}
+    net.append(nn.Conv2d(2, 1, 1))
+    assert list(bottleneck_projections(net, torch.randn(1, 3, 8, 8))) == ["4"]
+
+
 def test_what_cannot_be_projected():
     maps = torch.randn(1, 4, 3, 3)
     with pytest.raises(BadArgument, match="of a 1x1 convolution"):

@@ -38,7 +38,7 @@ class HeadGradient:
 
     @property
     def together(self) -> float:
-        """The root mean square of their sum: what a training with heads follows."""
+        """The root mean square of their sum, which is what a training with heads follows."""
         return math.sqrt(max(0.0, self.main**2 + self.heads**2 + 2 * self.cosine * self.main * self.heads))
 
     @property

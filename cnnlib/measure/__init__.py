@@ -11,7 +11,9 @@ from cnnlib.measure.dry_run import smallest_input
 from cnnlib.measure.effective import effective_receptive_field, effective_size, effective_spread
 from cnnlib.measure.errors import BadArgument, DoesNotFit, NotTraceable, UnknownLayer, UnsupportedOperation
 from cnnlib.measure.gradients import Flow, gradient_flow
+from cnnlib.measure.heads import HeadGradient, head_gradients
 from cnnlib.measure.layers import LayerRow, LayerTable, count_parameters, layer_table, multiply_adds
 from cnnlib.measure.memory import OPTIMIZER_STATES, TrainingMemory, training_memory
 from cnnlib.measure.similarity import features, nearest, perceptual_distance, pixel_distance, same_class
+from cnnlib.measure.projection import Projection, bottleneck_projections, projection
 from cnnlib.measure.theoretical import FieldRow, ReceptiveField, receptive_field

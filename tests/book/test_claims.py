@@ -15,6 +15,9 @@ EXPECTED = {  # chapter: the ids of its claims
     "02-vgg-receptive-field": """
         vgg-only-3x3 vgg-error vgg-stack-rf vgg-stack-params vgg16-table vgg16-memory vgg16-row-slips
         vgg16-params vgg-names vgg-facts vgg-deeper vgg-fc7
+    "03-inception-bottleneck": """
+        inception-naive-out inception-naive-ops inception-depth-grows inception-1x1
+        inception-bottleneck-ops googlenet-structure googlenet-22 googlenet-params googlenet-error
     """,
 }
 CLAIMS = load()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.explore import inception, inception_module
+from cnnlib.explore import diagram, inception, inception_module
 from cnnlib.explore.inception import (
     BOTTLENECKS,
     LECTURE,
@@ -348,3 +348,15 @@ def test_nothing_is_wider_than_a_phone_and_targets_are_large(open_page):
         box = control.bounding_box()
         assert box["height"] >= 44
         assert box["width"] >= 44
+
+
+@pytest.mark.parametrize("width", [390, 735, 1000])
+def test_no_control_leaves_its_column_beside_other_figures(open_page, width):
+    drawing = diagram(nn.Conv2d(3, 4, 3), (3, 8, 8), id="drawing")  # brings the shared style a second time, below ours
+    tab = open_page(inception_module().html + drawing.html, width=width)
+    right = "element.getBoundingClientRect().right"
+    beyond = tab.evaluate(
+        "[...document.querySelectorAll('.cnn-inception input')].filter(element => "
+        f"{right} > {right.replace('element', 'element.closest(`[role=group]`)')} + 1).length"
+    )
+    assert beyond == 0

@@ -1,0 +1,107 @@
+"""What auxiliary heads add to the gradient of the layers before them.
+
+Szegedy et al. 2014, "Going Deeper with Convolutions", section 5, attach small classifiers to the middle of GoogLeNet to
+"increase the gradient signal that gets propagated back". Here the two parts of that gradient are told apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.errors import BadArgument
+from cnnlib.models.layers import WithAuxiliary
+
+
+@dataclass(frozen=True)
+class HeadGradient:
+    """The two parts of the gradient by the weights of one part of a network, as root mean squares over its values.
+
+    Attributes:
+        part: its name in the network.
+        main: of the loss of the network's own answer.
+        heads: of the losses of the heads, weighted as in training; 0 for a part that no head comes after.
+        cosine: between the two: 1 if they point the same way, 0 if they have nothing to do with each other or there is
+            no second one.
+    """
+
+    part: str
+    main: float
+    heads: float
+    cosine: float
+
+    @property
+    def together(self) -> float:
+        """The root mean square of their sum, which is what a training with heads follows."""
+        return math.sqrt(max(0.0, self.main**2 + self.heads**2 + 2 * self.cosine * self.main * self.heads))
+
+    @property
+    def factor(self) -> float:
+        """How many times larger the gradient is with the heads than without."""
+        return self.together / self.main if self.main else math.inf
+
+
+def head_gradients(
+    model: nn.Module, images: Tensor, labels: Tensor, *, parts: Sequence[str] | None = None
+) -> tuple[HeadGradient, ...]:
+    """Return what the heads add to the gradient, for each layer or each part of a network.
+
+    The losses are mean cross-entropies in training mode, those of the heads times the network's ``auxiliary_weight``.
+    They are computed on a private copy with dropout drawn from a fixed seed: the network and its statistics stay as
+    they are, and so do the random numbers. Weights of convolutions and linear layers count, biases and normalisation
+    do not.
+
+    Args:
+        model: a network that returns :class:`cnnlib.models.layers.WithAuxiliary` in training mode.
+        images: float (N, C, H, W), normalised, on the network's device.
+        labels: int64 (N,).
+        parts: names of modules of the network, each measured as a whole. By default every convolution and linear layer
+            that the network's own answer depends on, in the order of their calls.
+
+    Returns:
+        One entry a part.
+
+    Raises:
+        BadArgument: if the network has no auxiliary heads, or its answer does not depend on the weights of a part.
+    """
+    net = private_copy(model).train()
+    called: dict[nn.Module, None] = {}
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(lambda layer, *_: called.setdefault(layer))
+    with torch.enable_grad(), torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        torch.manual_seed(0)
+        answer = net(images)
+        if not isinstance(answer, WithAuxiliary) or not answer.auxiliary:
+            raise BadArgument(f"{type(model).__name__} has no auxiliary heads; make it with auxiliary=True")
+        weights = [layer.weight for layer in called]
+        main = F.cross_entropy(answer.logits, labels)
+        by_main = torch.autograd.grad(main, weights, retain_graph=True, allow_unused=True)
+        heads = net.auxiliary_weight * sum(F.cross_entropy(head, labels) for head in answer.auxiliary)
+        by_heads = torch.autograd.grad(heads, weights, allow_unused=True)
+    names = {layer: name for name, layer in net.named_modules()}
+    gradients = {
+        names[layer]: (of_main, torch.zeros_like(of_main) if of_heads is None else of_heads)
+        for layer, of_main, of_heads in zip(called, by_main, by_heads, strict=True)
+        if of_main is not None
+    }
+    return tuple(_measure(part, gradients) for part in (gradients if parts is None else parts))
+
+
+def _measure(part: str, gradients: Mapping[str, tuple[Tensor, Tensor]]) -> HeadGradient:
+    inside = [pair for name, pair in gradients.items() if name == part or name.startswith(f"{part}.")]
+    if not inside:
+        raise BadArgument(f"the answer of the network does not depend on any weights of {part!r}")
+    main, heads = (torch.cat([values.double().flatten() for values in column]) for column in zip(*inside, strict=True))
+    norms = (main.norm() * heads.norm()).item()
+    return HeadGradient(part, _rms(main), _rms(heads), (main @ heads).item() / norms if norms else 0.0)
+
+
+def _rms(values: Tensor) -> float:
+    return values.square().mean().sqrt().item()

@@ -1,0 +1,106 @@
+"""How much of its input a 1x1 convolution keeps, when it makes few maps of many.
+
+A 1x1 convolution from C maps to k < C projects the C values of every pixel onto k directions. The variance that the
+best linear reconstruction from the k values recovers is compared with two yardsticks of the same rank: the first k
+principal components, which by construction keep the most, and directions drawn at random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.errors import BadArgument
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a projection of the maps keeps of their variance, as shares of 1.
+
+    Attributes:
+        maps_in: number of maps that it reads.
+        maps_out: number of maps that it makes.
+        learned: what the given weights keep.
+        best: what principal components of the same number keep; no weights keep more.
+        random: what directions drawn at random keep, on average.
+    """
+
+    maps_in: int
+    maps_out: int
+    learned: float
+    best: float
+    random: float
+
+
+def projection(features: Tensor, weight: Tensor, *, draws: int = 8) -> Projection:
+    """Return how much of the variance of some maps can be recovered linearly from their projections.
+
+    Args:
+        features: the maps that are projected, (N, C, H, W); each pixel of each image is one sample.
+        weight: of the 1x1 convolution, (k, C, 1, 1) or (k, C). Its bias, and an affine normalisation after it, change
+            nothing.
+        draws: number of random projections, drawn from a fixed seed, that are averaged.
+
+    Raises:
+        BadArgument: if the shapes do not fit, or all maps are constant.
+    """
+    rows = weight.detach().double().cpu().flatten(1)
+    if features.ndim != 4 or weight.ndim not in (2, 4) or rows.shape[1] != features.shape[1]:
+        raise BadArgument(
+            f"projection needs maps (N, C, H, W) and the weight (k, C) or (k, C, 1, 1) of a 1x1 convolution, "
+            f"not {tuple(features.shape)} and {tuple(weight.shape)}"
+        )
+    samples = features.detach().double().cpu().movedim(1, -1).flatten(0, -2)
+    centred = samples - samples.mean(0)
+    covariance = centred.T @ centred / len(centred)
+    total = covariance.trace()
+    if not total > 0:
+        raise BadArgument("these maps are constant: there is no variance to keep")
+    k, maps = rows.shape
+    noise = torch.Generator().manual_seed(0)
+    drawn = [_kept(covariance, torch.randn(k, maps, generator=noise, dtype=torch.float64)) for _ in range(draws)]
+    return Projection(
+        maps_in=maps,
+        maps_out=k,
+        learned=_kept(covariance, rows),
+        best=(torch.linalg.eigvalsh(covariance)[-k:].sum() / total).clamp(max=1).item(),
+        random=sum(drawn) / draws,
+    )
+
+
+def bottleneck_projections(model: nn.Module, images: Tensor) -> dict[str, Projection]:
+    """Return :func:`projection` for every 1x1 convolution of a network that makes fewer maps than it reads.
+
+    The network is run in evaluation mode on a private copy.
+
+    Args:
+        model: the network.
+        images: float (N, C, H, W), normalised, on the network's device.
+
+    Returns:
+        By the names of the convolutions, in the order of their calls.
+    """
+    net = private_copy(model)
+    names = {layer: name for name, layer in net.named_modules()}
+    found: dict[str, Projection] = {}
+
+    def look(layer: nn.Conv2d, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        found[names[layer]] = projection(inputs[0], layer.weight)
+
+    for layer in net.modules():
+        one_by_one = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
+        if one_by_one and layer.out_channels < layer.in_channels:
+            layer.register_forward_hook(look)
+    with torch.no_grad():
+        net(images)
+    return found
+
+
+def _kept(covariance: Tensor, rows: Tensor) -> float:
+    """Return the share of the variance that the best linear reconstruction from ``rows @ x`` recovers."""
+    crossed = covariance @ rows.T
+    recovered = (torch.linalg.pinv(rows @ crossed, hermitian=True) * (crossed.T @ crossed)).sum()
+    return (recovered / covariance.trace()).clamp(0, 1).item()

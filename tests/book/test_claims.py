@@ -12,6 +12,12 @@ EXPECTED = {  # chapter: the ids of its claims
         alexnet-layers alexnet-lrn alexnet-recipe alexnet-ensemble alexnet-two-gpus zfnet-changes
         zfnet-error
     """,
+    "04-resnet-degradation": """
+        resnet-error degradation nets-before degradation-hypothesis residual-form
+        gradient-through-shortcut unrolled-gradient resnet-structure resnet-depths resnet-bottleneck
+        resnet-recipe resnet-34-18 resnet-152-time ilsvrc-timeline better-than-human only-gpu-limit
+        very-deep params-vs-vgg
+    """,
 }
 CLAIMS = load()
 each = pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])

@@ -68,7 +68,7 @@ def depth_errors(records: Sequence[Record]) -> Figure:
                 axes.annotate(
                     KINDS[kind],
                     (depths[len(depths) // 2], means[len(depths) // 2]),
-                    (0, -14 if index else 11),
+                    (0, -32 if index else 12),
                     textcoords="offset points",
                     color=colour,
                     ha="center",

@@ -150,9 +150,10 @@ def _error(records: Sequence[Record]) -> str:
 
 def words(value: float) -> str:
     """Return a number in two digits: 0.024, 3.7·10⁻¹³, 20,000."""
+    value = float(f"{value:.1e}")
     if 1e-3 <= value < 1e6:
         digits = max(0, 1 - math.floor(math.log10(value)))
-        return f"{round(value, digits):,.{digits}f}" if value < 100 else f"{float(f'{value:.2g}'):,.0f}"
+        return f"{value:,.{digits}f}"
     mantissa, power = f"{value:.1e}".split("e")
     return f"{mantissa}·10{str(int(power)).translate(_SUPERSCRIPT)}"
 

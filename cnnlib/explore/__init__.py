@@ -12,7 +12,10 @@ from cnnlib.explore import style
 
 # Where each name lives.
 _HOME = {
+    "along_the_net": "degradation",
     "conv_arithmetic": "convolution",
+    "depth_errors": "degradation",
+    "depth_explorer": "depth",
     "frames": "interactive",
     "inception_module": "inception",
     "diagram": "drawing",
@@ -23,6 +26,7 @@ _HOME = {
     "feature_maps": "projections",
     "grey": "patterns",
     "head_gradients": "heads",
+    "ilsvrc_timeline": "timeline",
     "images": "figures",
     "kernels": "figures",
     "layer_bars": "figures",

@@ -13,7 +13,9 @@ from cnnlib.measure.errors import BadArgument, DoesNotFit, NotTraceable, Unknown
 from cnnlib.measure.gradients import Flow, gradient_flow
 from cnnlib.measure.heads import HeadGradient, head_gradients
 from cnnlib.measure.layers import LayerRow, LayerTable, count_parameters, layer_table, multiply_adds
+from cnnlib.measure.lesions import Lesion, lesions
 from cnnlib.measure.memory import OPTIMIZER_STATES, TrainingMemory, training_memory
 from cnnlib.measure.similarity import features, nearest, perceptual_distance, pixel_distance, same_class
 from cnnlib.measure.projection import Projection, bottleneck_projections, projection
+from cnnlib.measure.shattering import gradient_correlation
 from cnnlib.measure.theoretical import FieldRow, ReceptiveField, receptive_field

@@ -27,6 +27,7 @@ from cnnlib.models import (
     shufflenet_v2,
     squeezenet,
     stochastic_depth,
+    surgery,
     unipose,
     vgg,
     wrn,

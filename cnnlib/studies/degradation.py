@@ -13,7 +13,7 @@ from torch import nn
 
 from cnnlib.data import ImageSet, normalise
 from cnnlib.measure import gradient_flow
-from cnnlib.studies.study import Arm, course_study
+from cnnlib.studies.study import SMOKE, Arm, Scale, Study, course_study, register
 from cnnlib.training import recipe_for
 
 DEPTHS = (20, 32, 44, 56, 110)
@@ -42,3 +42,20 @@ DEGRADATION = course_study(
     probe=flow,
 )
 """Depth with and without shortcuts. Each record holds how the gradient flows, before and after the training."""
+
+LESIONS = register(
+    Study(
+        name="lesions",
+        question="What do a plain and a residual net of the same depth learn, before they lose blocks?",
+        arms={name: Arm(name, recipe_for(name)) for name in ("plain20", "resnet20")},
+        budgets={
+            "smoke": SMOKE,
+            "short": Scale(steps=100, seeds=(0,), images=5000),
+            "medium": Scale(epochs=20),
+            "full": Scale(),
+        },
+        log_every=10,
+        evaluate_every=10,
+    )
+)
+"""Two small nets for :func:`cnnlib.measure.lesions`, trained alike. The short budget uses few images, to be quick."""

@@ -18,6 +18,11 @@ EXPECTED = {  # chapter: the ids of its claims
     "03-inception-bottleneck": """
         inception-naive-out inception-naive-ops inception-depth-grows inception-1x1
         inception-bottleneck-ops googlenet-structure googlenet-22 googlenet-params googlenet-error
+    "04-resnet-degradation": """
+        resnet-error degradation nets-before degradation-hypothesis residual-form
+        gradient-through-shortcut unrolled-gradient resnet-structure resnet-depths resnet-bottleneck
+        resnet-recipe resnet-34-18 resnet-152-time ilsvrc-timeline better-than-human only-gpu-limit
+        very-deep params-vs-vgg
     """,
 }
 CLAIMS = load()

@@ -103,7 +103,7 @@ def expression_names() -> dict[str, Any]:
     """What the expressions may use."""
     import torch
 
-    from cnnlib import RECIPES, card, create, measure, models
+    from cnnlib import RECIPES, card, create, measure, models, studies
 
     return {
         "RECIPES": RECIPES,
@@ -114,6 +114,7 @@ def expression_names() -> dict[str, Any]:
         "models": models,
         "nn": torch.nn,
         "published": published,
+        "studies": studies,
         "torch": torch,
     }
 

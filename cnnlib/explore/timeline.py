@@ -1,0 +1,44 @@
+"""The winners of ILSVRC year by year: how the error fell while the nets grew deeper."""
+
+from __future__ import annotations
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from cnnlib.explore import style
+from cnnlib.studies.ilsvrc import ANNOTATOR, WINNERS
+
+_LIGHT = style.PALETTE["light"]
+_ABOVE = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8.5}
+_PAPER = {"facecolor": _LIGHT["paper"], "edgecolor": "none", "pad": 1}
+
+
+def ilsvrc_timeline() -> Figure:
+    """Draw top-5 error and depth of the winners of ILSVRC, 2010 to 2017, with the error of one trained person.
+
+    Every number stands beside its bar. Numbers and sources are those of :mod:`cnnlib.studies.ilsvrc`.
+    """
+    years = [winner.year for winner in WINNERS]
+    with matplotlib.rc_context(style.rc()):
+        figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+        errors, depths = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        errors.bar(years, [winner.error for winner in WINNERS], width=0.62, color=_LIGHT["blue"])
+        errors.axhline(ANNOTATOR, color=_LIGHT["orange"], linestyle="--", linewidth=1.4)
+        words = f"one trained person: {ANNOTATOR:g}"
+        errors.annotate(words, (2017, ANNOTATOR), (0, 12), color=_LIGHT["orange"], **_ABOVE | {"ha": "right"})
+        for winner in WINNERS:
+            errors.annotate(f"{winner.error:g}", (winner.year, winner.error), (0, 4), bbox=_PAPER, **_ABOVE)
+        errors.set_ylim(0, 32)
+        errors.set_title("top-5 error of the winner, %")
+        depths.bar(years, [winner.layers or 0 for winner in WINNERS], width=0.62, color=_LIGHT["teal"], hatch="//")
+        for winner in WINNERS:
+            words = str(winner.layers) if winner.layers else "no net" if winner.year < 2012 else "several\nkinds"
+            depths.annotate(words, (winner.year, winner.layers or 0), (0, 3), **_ABOVE)
+        depths.set_ylim(0, 195)
+        depths.set_title("layers of its deepest net")
+        depths.set_xticks(years, [f"{winner.year}\n{winner.team}" for winner in WINNERS], fontsize=8.5)
+        for axes in (errors, depths):
+            axes.grid(axis="x", visible=False)
+    told = "; ".join(f"{w.year} {w.team} {w.error:g} %" + f", {w.layers} layers" * bool(w.layers) for w in WINNERS)
+    figure.set_label(f"Winners of ILSVRC: {told}. One trained person: {ANNOTATOR:g} %.")
+    return figure

@@ -1,0 +1,63 @@
+"""Lesions: the error of a trained net when one of its blocks is taken out.
+
+After Veit, Wilber and Belongie 2016, "Residual Networks Behave Like Ensembles of Relatively Shallow Networks" (arXiv
+1605.06431), section 4.1 and Figure 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cnnlib.measure.errors import BadArgument
+from cnnlib.models.resnet import ResNet
+from cnnlib.models.surgery import block_names, without_block
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What is left of a net.
+
+    Attributes:
+        block: the block that was taken out, ``""`` for the whole net.
+        error: share of wrongly classified images, in percent.
+    """
+
+    block: str
+    error: float
+
+
+def lesions(net: ResNet, images: Tensor, labels: Tensor, batch_size: int = 500) -> tuple[Lesion, ...]:
+    """Return the error of the whole net, then of the net without each of its blocks, one at a time.
+
+    Batch normalisation uses its running statistics, and nothing is trained again. The net stays as it is.
+
+    Args:
+        net: plain or residual.
+        images: float (N, C, H, W), normalised, on the net's device.
+        labels: int64 (N,), likewise.
+        batch_size: images at a time.
+
+    Raises:
+        BadArgument: if there are no images.
+    """
+    if not len(images):
+        raise BadArgument("lesions needs at least one image")
+    tried = [("", net), *((name, without_block(net, name)) for name in block_names(net))]
+    return tuple(Lesion(name, _error(one, images, labels, batch_size)) for name, one in tried)
+
+
+def _error(net: ResNet, images: Tensor, labels: Tensor, batch_size: int) -> float:
+    training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            wrong = sum(
+                (net(part).argmax(1) != truth).sum().item()
+                for part, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True)
+            )
+    finally:
+        net.train(training)
+    return 100 * wrong / len(images)

@@ -1,0 +1,55 @@
+"""Shattered gradients: how alike the gradients at two neighbouring inputs are.
+
+Balduzzi et al. 2017, "The Shattered Gradients Problem: If resnets are the answer, then what is the question?" (arXiv
+1702.08591): at initialisation, the deeper a plain net, the more its gradient looks like white noise as its input moves
+along a line; that of a residual net keeps its shape much longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.errors import BadArgument, UnknownLayer
+
+
+def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tuple[float, ...]:
+    """Return how alike the gradients at neighbouring images are, by the output of each layer.
+
+    The gradient is that of the first logit of an image by what the layer puts out for it, in training mode, where batch
+    normalisation takes the statistics of these images. Alike means the cosine between the gradients at images *i* and
+    *i* + 1, averaged over *i*: 1 where the gradient does not change along the line, about 0 where neighbours have
+    nothing in common. Measured on a private copy: the network stays as it is.
+
+    Args:
+        model: the network.
+        images: float (N, C, H, W): neighbours, such as points on a line from one image to another.
+        layers: names of modules of the network; ``""`` means the images themselves.
+
+    Raises:
+        BadArgument: if there are fewer than two images.
+        UnknownLayer: if the network has no such layer.
+    """
+    if len(images) < 2:
+        raise BadArgument("neighbouring gradients need at least two images")
+    net = private_copy(model).train()
+    modules = dict(net.named_modules())
+    for name in layers:
+        if name not in modules:
+            raise UnknownLayer(name, modules)
+    images = images.detach().clone().requires_grad_()
+    kept: dict[str, Tensor] = {"": images}
+    for name in filter(None, layers):
+        modules[name].register_forward_hook(lambda layer, inputs, output, name=name: kept.update({name: output}))
+    with torch.enable_grad(), torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        first = net(images)[:, 0].sum()
+        gradients = torch.autograd.grad(first, [kept[name] for name in layers])
+    return tuple(_alike(gradient.double().flatten(1)) for gradient in gradients)
+
+
+def _alike(gradients: Tensor) -> float:
+    return F.cosine_similarity(gradients[:-1], gradients[1:]).mean().item()

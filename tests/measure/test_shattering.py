@@ -1,0 +1,62 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlib.measure import BadArgument, UnknownLayer, gradient_correlation
+from cnnlib.models import create
+from cnnlib.models.surgery import block_names
+
+
+def line(points=16, size=16):
+    ends = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, points).view(-1, 1, 1, 1))
+
+
+def test_a_linear_net_has_one_gradient():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.Linear(5, 2))
+    assert gradient_correlation(net, line(), ["", "1"]) == pytest.approx((1, 1))
+
+
+def test_it_is_the_mean_cosine_between_neighbours():
+    class Square(nn.Module):
+        def forward(self, x):  # its gradient is 2 x
+            return x.square().sum((1, 2, 3)).unsqueeze(1)
+
+    angles = torch.tensor([0.0, 0.3, 1.0])
+    images = torch.stack([angles.cos(), angles.sin()], 1).view(3, 2, 1, 1)
+    expected = (math.cos(0.3) + math.cos(0.7)) / 2
+    assert gradient_correlation(Square(), images, [""]) == pytest.approx((expected,))
+
+
+def test_plain_nets_shatter_and_residual_ones_do_not():
+    found = {}
+    for name in ("plain20", "resnet20"):
+        torch.manual_seed(0)
+        net = create(name)
+        found[name] = gradient_correlation(net, line(), ["", *block_names(net)])
+    assert found["plain20"][0] < 0.15
+    assert found["resnet20"][0] > 0.4
+    assert found["plain20"][-1] == pytest.approx(1, abs=0.01)  # only the linear layer comes after
+
+
+def test_the_network_stays_as_it_is():
+    net = create("resnet20").eval()
+    before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    images = line(4)
+    gradient_correlation(net, images, ["stem"])
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
+    assert not net.training
+    assert images.grad is None
+    assert not images.requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_bad_arguments():
+    net = create("resnet20")
+    with pytest.raises(BadArgument, match="at least two"):
+        gradient_correlation(net, line(1), [""])
+    with pytest.raises(UnknownLayer, match=r"no layer 'stages\.7'"):
+        gradient_correlation(net, line(2), ["stages.7"])

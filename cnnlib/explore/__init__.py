@@ -12,6 +12,7 @@ from cnnlib.explore import style
 
 # Where each name lives.
 _HOME = {
+    "beside": "html",
     "conv_arithmetic": "convolution",
     "frames": "interactive",
     "inception_module": "inception",
@@ -20,6 +21,8 @@ _HOME = {
     "describe": "figures",
     "effective_fields": "effective",
     "effective_growth": "effective",
+    "flow_by_block": "flows",
+    "flow_by_depth": "flows",
     "grey": "patterns",
     "images": "figures",
     "kernels": "figures",

@@ -8,7 +8,7 @@ from cnnlib.measure.arithmetic import ConvArithmetic, conv_arithmetic, conv_outp
 from cnnlib.measure.dry_run import smallest_input
 from cnnlib.measure.effective import effective_receptive_field, effective_size, effective_spread
 from cnnlib.measure.errors import BadArgument, DoesNotFit, NotTraceable, UnknownLayer, UnsupportedOperation
-from cnnlib.measure.gradients import Flow, gradient_flow
+from cnnlib.measure.gradients import BlockFlow, Flow, block_flow, gradient_flow
 from cnnlib.measure.layers import LayerRow, LayerTable, count_parameters, layer_table, multiply_adds
 from cnnlib.measure.memory import OPTIMIZER_STATES, TrainingMemory, training_memory
 from cnnlib.measure.theoretical import FieldRow, ReceptiveField, receptive_field

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cnnlib.measure import BlockFlow
 
 _LIGHT = style.PALETTE["light"]
-_TITLES = ("signal", "gradient", "gradient by shortcuts alone")
+_TITLES = ("signal", "gradient", "by shortcuts alone")
 _TOP, _BOTTOM = 1e12, 1e-12
 """Beyond these a ratio is drawn at the edge."""
 
@@ -69,7 +69,7 @@ def flow_by_depth(flows: Mapping[str, Mapping[int, Sequence[BlockFlow]]], *, tit
         depths[label] = sorted(by_depth)
         ends = [(by_depth[depth], by_depth[depth][0], by_depth[depth][-1]) for depth in depths[label]]
         lines[label] = [(last.signal, *_values(flow, first)[1:]) for flow, first, last in ends]
-    titles = ("signal, last block", "gradient, first block", "by shortcuts alone, first block")
+    titles = ("signal after the last block", "gradient at the first", "by shortcuts, at the first")
     figure = _panels(lines, depths, titles, "layers", title or "From the first block to the last, by depth")
     facts = "; ".join(
         f"{label} at {depths[label][-1]} layers: signal {points[-1][0]:.2g}, gradient at the first block "
@@ -118,5 +118,5 @@ def _panels(
             axes.set_xlabel(across)
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         figure.suptitle(title, ha="left", x=0.01)
-        figure.legend(loc="outside lower left", ncols=3)
+        figure.legend(loc="outside lower left", ncols=3, handlelength=3.2)
     return figure

@@ -13,6 +13,7 @@ from cnnlib.explore import style
 # Where each name lives.
 _HOME = {
     "along_the_net": "degradation",
+    "beside": "html",
     "conv_arithmetic": "convolution",
     "depth_errors": "degradation",
     "depth_explorer": "depth",
@@ -24,6 +25,8 @@ _HOME = {
     "effective_fields": "effective",
     "effective_growth": "effective",
     "feature_maps": "projections",
+    "flow_by_block": "flows",
+    "flow_by_depth": "flows",
     "grey": "patterns",
     "head_gradients": "heads",
     "ilsvrc_timeline": "timeline",

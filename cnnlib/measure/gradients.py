@@ -1,4 +1,4 @@
-"""How signals and gradients flow: their size at every layer, in one forward and one backward pass.
+"""How signals and gradients flow: their size at every layer or block, in one forward and one backward pass.
 
 After Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", section 4.2,
 who draw the same for every layer of a network, before and after training.
@@ -33,6 +33,24 @@ class Flow:
     weight_gradient: float
 
 
+@dataclass(frozen=True)
+class BlockFlow:
+    """What one residual block puts out and gets back, as root mean squares over all values.
+
+    Attributes:
+        block: its name in the network.
+        signal: of its output.
+        gradient: of the loss's gradient by its output, for one image.
+        shortcut_gradient: the same for the part that came back by the shortcuts alone, past the branches of all later
+            blocks.
+    """
+
+    block: str
+    signal: float
+    gradient: float
+    shortcut_gradient: float
+
+
 def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flow, ...]:
     """Return signal and gradient at every convolution and linear layer, in the order of their calls.
 
@@ -48,13 +66,8 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flo
         BadArgument: if the network has no convolution or linear layer that the images reach.
     """
     net = private_copy(model).train()
-    outputs: dict[nn.Module, Tensor] = {}
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(lambda layer, inputs, output: outputs.setdefault(layer, _kept(output)))
-    with torch.enable_grad(), torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-        answer = net(images)
-        F.cross_entropy(answer if isinstance(answer, Tensor) else answer[0], labels).backward()
+    outputs = _outputs(net, [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)])
+    _backward(net, images, labels)
     reached = [layer for layer in outputs if outputs[layer].grad is not None and layer.weight.grad is not None]
     if not reached:
         raise BadArgument(f"{type(model).__name__} has no convolution or linear layer that the images reach")
@@ -70,9 +83,67 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flo
     )
 
 
-def _kept(output: Tensor) -> Tensor:
-    output.retain_grad()
-    return output
+def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str = "f") -> tuple[BlockFlow, ...]:
+    """Return signal and gradient at the output of every residual block, in the order of their calls.
+
+    The same as :func:`gradient_flow` on the path that the blocks share, and how much of the gradient came back along
+    this path without passing any branch: a second pass lets no gradient through the branches.
+
+    Args:
+        model: the network.
+        images: float (N, C, H, W), normalised, on the network's device.
+        labels: int64 (N,).
+        branch: the name that the residual branch has in every block; a module with a child of this name is a block.
+
+    Raises:
+        BadArgument: if the network has no such block that the images reach.
+    """
+    passes = []
+    for cut in (False, True):
+        net = private_copy(model).train()
+        blocks = [(name, block) for name, block in net.named_modules() if branch in dict(block.named_children())]
+        outputs = _outputs(net, [block for _, block in blocks])
+        if cut:
+            for _, block in blocks:
+                block.get_submodule(branch).register_forward_pre_hook(
+                    lambda f, inputs: tuple(x.detach() for x in inputs)
+                )
+        _backward(net, images, labels)
+        names = {block: name for name, block in blocks}
+        passes.append([(names[block], output) for block, output in outputs.items() if output.grad is not None])
+    if not passes[0]:
+        raise BadArgument(f"{type(model).__name__} has no block with a branch {branch!r} that the images reach")
+    by_shortcut = {name: output.grad for name, output in passes[1]}
+    return tuple(
+        BlockFlow(
+            block=name,
+            signal=_rms(output),
+            gradient=len(images) * _rms(output.grad),
+            shortcut_gradient=len(images) * _rms(by_shortcut[name]) if name in by_shortcut else 0.0,
+        )
+        for name, output in passes[0]
+    )
+
+
+def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor]:
+    """Return a mapping that a forward pass fills with the first output of each module, its gradient kept."""
+    outputs: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if module not in outputs and output.requires_grad:
+            output.retain_grad()
+            outputs[module] = output
+
+    for module in modules:
+        module.register_forward_hook(keep)
+    return outputs
+
+
+def _backward(net: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Compute the mean cross-entropy and its gradients; the random numbers stay as they are."""
+    with torch.enable_grad(), torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        answer = net(images)
+        F.cross_entropy(answer if isinstance(answer, Tensor) else answer[0], labels).backward()
 
 
 def _rms(values: Tensor) -> float:

@@ -24,6 +24,7 @@ EXPECTED = {  # chapter: the ids of its claims
         resnet-recipe resnet-34-18 resnet-152-time ilsvrc-timeline better-than-human only-gpu-limit
         very-deep params-vs-vgg
     """,
+    "05-1-pre-activation": "preact-order preact-table",
 }
 CLAIMS = load()
 each = pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])

@@ -47,3 +47,26 @@ def test_html_shows_both_forms():
     shown = Html("<b>x</b>", "x in words")
     assert shown._repr_html_() == "<b>x</b>"
     assert repr(shown) == "x in words"
+
+
+def test_beside_is_one_figure_of_several():
+    parts = [Html(html.figure(f"<p>{name}</p>", id=name, kind="cnn-x"), f"{name} in words") for name in "ab"]
+    both = html.beside(parts, id="both", caption="a < b")
+    assert both.html.startswith('<figure class="cnn cnn-beside" id="both">')
+    assert re.findall(r'id="(\w+)"', both.html) == ["both", "a", "b"]
+    assert both.html.endswith("<figcaption>a &lt; b</figcaption></figure>")
+    assert both.text == "a in words\nb in words"
+
+
+def test_drawings_stand_side_by_side_where_there_is_room(open_page):
+    parts = [
+        Html(html.figure('<svg viewBox="0 0 180 90" style="width:180px;max-width:100%"></svg>', id=name, kind="x"), "")
+        for name in "abcde"
+    ]
+    tops = {}
+    for width in (1000, 360):
+        tab = open_page(html.beside(parts, id="all").html, width=width)
+        tops[width] = [tab.locator(f"#{name}").bounding_box()["y"] for name in "abcde"]
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert len(set(tops[1000])) == 1
+    assert len(set(tops[360])) > 1

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cnnlib.measure import BadArgument, gradient_flow
+from cnnlib.measure import BadArgument, block_flow, gradient_flow
 from cnnlib.models import create
+from cnnlib.models.preact import FULL, ORIGINAL, basic_net
 
 
 def batch(count=4, classes=10):
@@ -89,3 +90,64 @@ def test_auxiliary_heads_do_not_count():
 def test_nothing_to_measure():
     with pytest.raises(BadArgument, match="Sequential has no convolution or linear layer"):
         gradient_flow(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192)), *batch(classes=4))
+
+
+def residual_by_hand(images, labels, head, branches):
+    """Gradients of the loss by the outputs of ``x + branch(x)`` units, for one image, from autograd."""
+    x, outputs = images, []
+    for branch in branches:
+        x = x + branch(x)
+        outputs.append(x)
+    loss = F.cross_entropy(head(x.flatten(1)), labels)
+    return [len(images) * g.square().mean().sqrt().item() for g in torch.autograd.grad(loss, outputs)], outputs
+
+
+def test_blocks_flow_as_autograd_says():
+    class Unit(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.f(x)
+
+    torch.manual_seed(0)
+    net = nn.Sequential(Unit(), Unit(), Unit(), nn.Flatten(), nn.Linear(192, 10))
+    images, labels = batch()
+    gradients, outputs = residual_by_hand(images, labels, net[4], [unit.f for unit in net[:3]])
+    flow = block_flow(net, images, labels)
+    assert [row.block for row in flow] == ["0", "1", "2"]
+    assert [row.gradient for row in flow] == pytest.approx(gradients, rel=1e-5)
+    assert [row.signal for row in flow] == pytest.approx(
+        [o.detach().square().mean().sqrt().item() for o in outputs], rel=1e-5
+    )
+    assert [row.shortcut_gradient for row in flow] == pytest.approx([gradients[-1]] * 3, rel=1e-5)
+    assert flow[0].gradient != pytest.approx(flow[0].shortcut_gradient, rel=0.01)
+
+
+@pytest.mark.parametrize(("order", "kept"), [(FULL, True), (ORIGINAL, False), ("plain", None)])
+def test_only_an_identity_path_carries_the_gradient_back_unchanged(order, kept):
+    torch.manual_seed(0)
+    net = create("plain20") if order == "plain" else basic_net(order, 20)
+    first, middle, last = block_flow(net, *batch())[-3:]
+    assert last.shortcut_gradient == pytest.approx(last.gradient)
+    if kept is None:  # nothing but the branches
+        assert first.shortcut_gradient == middle.shortcut_gradient == 0 < first.gradient
+    else:
+        assert (first.shortcut_gradient == pytest.approx(last.gradient)) is kept
+
+
+def test_a_net_stays_as_it_is_when_its_blocks_are_measured():
+    net = basic_net(FULL, 20).eval()
+    before = copy.deepcopy(net.state_dict())
+    state = torch.get_rng_state()
+    assert len(block_flow(net, *batch())) == 9
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert not net.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_blocks_to_measure():
+    with pytest.raises(BadArgument, match="Sequential has no block with a branch 'f'"):
+        block_flow(nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), *batch())

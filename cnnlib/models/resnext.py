@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 from torch import Tensor, cat, nn
 
@@ -62,7 +63,7 @@ class SumOfPaths(nn.Module):
         self.bn3 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn3(sum(path(x) for path in self.paths))
+        return self.bn3(reduce(add, (path(x) for path in self.paths)))
 
 
 class ConcatenatedPaths(nn.Module):

@@ -16,3 +16,4 @@ from cnnlib.training.evaluation import Evaluation, evaluate, predict
 from cnnlib.training.progress import Progress
 from cnnlib.training.recipe import RECIPES, Recipe, find_recipe, recipe_for
 from cnnlib.training.run import Point, Run
+from cnnlib.training.timing import StepTimes, step_times

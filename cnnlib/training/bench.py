@@ -370,22 +370,29 @@ def bytes_moved(model: str, data: ImageSet, batch_size: int) -> int:
 
     It is what memory would have to move if no two operations were fused and no cache held anything between them.
     """
+    return traffic(model, data, batch_size).bytes
+
+
+def traffic(model: str, data: ImageSet, batch_size: int) -> Traffic:
+    """Return how many operations the forward and the backward pass of a batch are, and what they move, in fp32."""
     with torch.device("meta"):
         net = _network(model, data)
         images = torch.empty(batch_size, *data.train_images.shape[1:])
-    with _Traffic() as traffic:
+    with Traffic() as counted:
         sum(leaf.sum() for leaf in tree_leaves(net(images))).backward()
-    return traffic.bytes
+    return counted
 
 
-class _Traffic(TorchDispatchMode):
-    """Sums the sizes of what each operation reads and writes. A view moves nothing."""
+class Traffic(TorchDispatchMode):
+    """Counts operations and sums the sizes of what each reads and writes. A view is none and moves nothing."""
 
+    operations = 0
     bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if not func.is_view:
+            self.operations += 1
             self.bytes += sum(x.nbytes for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor))
         return result
 

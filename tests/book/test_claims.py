@@ -25,6 +25,7 @@ EXPECTED = {  # chapter: the ids of its claims
         very-deep params-vs-vgg
     """,
     "05-1-pre-activation": "preact-order preact-table",
+    "05-2-width-and-cardinality": "wrn-structure wrn-claims resnext-claims",
 }
 CLAIMS = load()
 each = pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])

@@ -1,0 +1,68 @@
+"""Times of training steps: in turns, with counts beside them."""
+
+import pytest
+import torch
+
+from cnnlib.measure import count_parameters, multiply_adds
+from cnnlib.models import create
+from cnnlib.training import BenchError, StepTimes, step_times
+from cnnlib.training.bench import bytes_moved, traffic
+from cnnlib.training.timing import Work
+
+NAMES = ("alexnet-cifar", "wrn-10-2.75")
+
+
+@pytest.fixture
+def times(data):
+    return step_times(data, NAMES, batch_size=4, rounds=2, device="cpu", precision="fp32")
+
+
+def test_each_network_is_timed_in_each_round(times):
+    assert list(times.seconds) == list(times.work) == list(NAMES)
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.seconds.values())
+    assert "batch 4" in str(times)
+    assert "(1 thread, fp32, eager)" in times.hardware or "threads, fp32, eager)" in times.hardware
+
+
+def test_networks_take_turns(data, monkeypatch):
+    order = []
+
+    def train(loop, data, model, recipe, workers, device):
+        assert len(data.train_labels) == recipe.batch_size == 4
+        while True:
+            order.append(model)
+            yield 4
+
+    monkeypatch.setattr("cnnlib.training.timing.train", train)
+    step_times(data, NAMES, batch_size=4, rounds=2)
+    assert order == 3 * list(NAMES)
+
+
+def test_work_is_that_of_the_network_for_these_classes(times, data):
+    for name in NAMES:
+        with torch.device("meta"):
+            net = create(name, num_classes=len(data.classes))
+        work = times.work[name]
+        assert work.parameters == count_parameters(net)
+        assert work.multiply_adds == multiply_adds(net, tuple(data.train_images.shape[1:]))
+        assert work.bytes == bytes_moved(name, data, 4) / 4
+        assert work.operations == traffic(name, data, 4).operations
+
+
+def test_deeper_networks_have_more_operations(data):
+    counts = [traffic(f"wrn-{shape}", data, 2).operations for shape in ("10-2.75", "16-1.8125", "22-1.4375")]
+    assert counts[1] - counts[0] == counts[2] - counts[1] > 0  # three blocks each
+
+
+def test_ratios_are_medians_of_rounds():
+    work = Work(1, 2, 3, 4e6)
+    times = StepTimes("a laptop", 8, {"a": (1.0, 2.0, 1.0), "b": (2.0, 1.0, 3.0)}, {"a": work, "b": work})
+    assert times.ratio("b") == 2.0
+    assert times.table().rows[1] == ("b", "1", "2", "3", "4.0", "2,000", "1,000", "2.00")
+    assert "medians of 3 rounds" in str(times)
+
+
+@pytest.mark.parametrize("wrong", [{"models": ()}, {"rounds": 0}, {"batch_size": 0}, {"batch_size": 10**6}])
+def test_nothing_to_time_is_refused(data, wrong):
+    with pytest.raises(BenchError, match="step_times needs"):
+        step_times(data, **{"models": NAMES, **wrong})

@@ -13,6 +13,9 @@ from cnnlib.explore import style
 # Where each name lives.
 _HOME = {
     "conv_arithmetic": "convolution",
+    "channel_spread": "channels",
+    "channels_by_class": "channels",
+    "depth_histogram": "survival",
     "frames": "interactive",
     "inception_module": "inception",
     "diagram": "drawing",
@@ -29,6 +32,7 @@ _HOME = {
     "samples": "figures",
     "source": "listing",
     "stripe_filter": "patterns",
+    "survival_rule": "survival",
     "zone_plate": "patterns",
     "favicon_svg": "logo",
     "logo_svg": "logo",

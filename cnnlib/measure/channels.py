@@ -39,17 +39,17 @@ class ChannelWeights:
 
     @property
     def across_channels(self) -> float:
-        """How much the channels differ: the standard deviation over channels of their mean weight."""
+        """The standard deviation over channels of their mean weight, which says how much the channels differ."""
         return self.by_class.mean(0).std(correction=0).item()
 
     @property
     def between_classes(self) -> float:
-        """How much the classes differ: the standard deviation over classes, as a root mean square over channels."""
+        """The standard deviation over classes, as a root mean square over channels."""
         return self.by_class.var(0, correction=0).mean().sqrt().item()
 
     @property
     def within_classes(self) -> float:
-        """How much images of one class differ: the standard deviation, as a root mean square over channels."""
+        """The standard deviation over images of one class, as a root mean square over classes and channels."""
         return self.within.square().mean().sqrt().item()
 
     @property

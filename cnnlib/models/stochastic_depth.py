@@ -48,6 +48,18 @@ def expected_depth(probabilities: Sequence[float]) -> float:
     return sum(probabilities)
 
 
+def depth_distribution(probabilities: Sequence[float]) -> tuple[float, ...]:
+    """Return the probability that 0, 1, ..., L blocks survive a training step, each of them independently.
+
+    Block by block: k of the first l survive if k - 1 of those before did and it does, or if k did and it does not.
+    """
+    distribution = [1.0]
+    for p in probabilities:
+        without, with_it = [*distribution, 0.0], [0.0, *distribution]
+        distribution = [(1 - p) * a + p * b for a, b in zip(without, with_it, strict=True)]
+    return tuple(distribution)
+
+
 class AveragePadShortcut(PadShortcut):
     """Where the shape changes: means of ``stride`` x ``stride`` pixels (fewer at an odd edge), zeros for new maps."""
 

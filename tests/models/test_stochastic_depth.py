@@ -1,4 +1,6 @@
 import copy
+import itertools
+import math
 import pickle
 from functools import partial
 
@@ -15,6 +17,7 @@ from cnnlib.models.stochastic_depth import (
     average_and_pad,
     cifar_rescaled_stochastic_depth,
     cifar_stochastic_depth,
+    depth_distribution,
     expected_depth,
     in_order,
     survival_probabilities,
@@ -45,6 +48,18 @@ def test_linear_rule_is_equation_4():
 @pytest.mark.parametrize("blocks", [54, 600])
 def test_expected_depth_is_the_papers(blocks):
     assert expected_depth(survival_probabilities(blocks)) == pytest.approx((3 * blocks - 1) / 4)  # section 3
+
+
+def test_distribution_of_the_depth_is_the_sum_over_all_sets_of_gates():
+    rule = (0.9, 0.75, 0.5, 0.2)
+    by_hand = [0.0] * 5
+    for gates in itertools.product((0, 1), repeat=4):
+        by_hand[sum(gates)] += math.prod(p if gate else 1 - p for gate, p in zip(gates, rule, strict=True))
+    assert depth_distribution(rule) == pytest.approx(by_hand)
+    assert depth_distribution(()) == (1.0,)
+    many = survival_probabilities(54)
+    mean = sum(depth * p for depth, p in enumerate(depth_distribution(many)))
+    assert mean == pytest.approx(expected_depth(many))
 
 
 @pytest.mark.parametrize("suffix", ["", "-rescaled"])

@@ -13,6 +13,7 @@ from cnnlib.explore import style
 # Where each name lives.
 _HOME = {
     "conv_arithmetic": "convolution",
+    "convergence": "orders",
     "frames": "interactive",
     "inception_module": "inception",
     "diagram": "drawing",
@@ -22,9 +23,12 @@ _HOME = {
     "effective_growth": "effective",
     "grey": "patterns",
     "images": "figures",
+    "joints": "keypoints",
     "kernels": "figures",
     "layer_bars": "figures",
     "learning_curves": "figures",
+    "extent": "taps",
+    "reach": "taps",
     "receptive_field": "receptive",
     "samples": "figures",
     "source": "listing",

@@ -5,6 +5,7 @@ is one multiplication with its addition in a convolution or matrix product, bias
 """
 
 from cnnlib.measure.arithmetic import ConvArithmetic, conv_arithmetic, conv_output_size, pool_output_size
+from cnnlib.measure.convergence import convergence_order
 from cnnlib.measure.dry_run import smallest_input
 from cnnlib.measure.effective import effective_receptive_field, effective_size, effective_spread
 from cnnlib.measure.errors import BadArgument, DoesNotFit, NotTraceable, UnknownLayer, UnsupportedOperation

@@ -79,6 +79,12 @@ def test_a_training_learns_and_can_be_repeated(figures):
     assert other.losses != first.losses
 
 
+def test_a_seed_chooses_the_weights():
+    one = poses(1)  # with one figure there is no order to choose
+    first, other = (keypoints.train("1x1 only", one, one, steps=1, seed=seed) for seed in (1, 2))
+    assert first.losses != other.losses
+
+
 def test_training_leaves_the_random_state_alone(figures):
     torch.manual_seed(3)
     expected = torch.rand(1)

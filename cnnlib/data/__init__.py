@@ -1,5 +1,7 @@
 """Data: CIFAR-10 and CIFAR-100 as tensors, Shapes-10 where there is no CIFAR, batched augmentation; ImageNet in files.
 
+Stick figures with keypoints are drawn by :func:`poses`.
+
 >>> data = load("cifar10")
 >>> images = crop_and_flip(pad(data.train_images, value=data.mean))
 """
@@ -9,11 +11,13 @@ from cnnlib.data.cifar import NAMES, FileCheck, StandInWarning, cache_folder, da
 from cnnlib.data.download import PATIENT, Limits
 from cnnlib.data.folders import ImageFolders, Images, image_folders
 from cnnlib.data.images import DataError, ImageSet
+from cnnlib.data.poses import JOINTS, PoseSet, poses
 from cnnlib.data.shapes import shapes10
 
 load_data = load
 
 __all__ = [
+    "JOINTS",
     "NAMES",
     "PATIENT",
     "DataError",
@@ -22,6 +26,7 @@ __all__ = [
     "ImageSet",
     "Images",
     "Limits",
+    "PoseSet",
     "StandInWarning",
     "cache_folder",
     "crop_and_flip",
@@ -32,6 +37,7 @@ __all__ = [
     "load_data",
     "normalise",
     "pad",
+    "poses",
     "shapes10",
     "verify",
 ]

@@ -8,6 +8,7 @@ from cnnlib.measure.allocated import allocated_peak
 from cnnlib.measure.arithmetic import ConvArithmetic, conv_arithmetic, conv_output_size, pool_output_size
 from cnnlib.measure.distortions import DESTROYS_STRUCTURE, KEEPS_STRUCTURE, blurred, equal_distortions
 from cnnlib.measure.channels import ChannelWeights, channel_weights
+from cnnlib.measure.convergence import convergence_order
 from cnnlib.measure.dry_run import smallest_input
 from cnnlib.measure.effective import effective_receptive_field, effective_size, effective_spread
 from cnnlib.measure.errors import BadArgument, DoesNotFit, NotTraceable, UnknownLayer, UnsupportedOperation

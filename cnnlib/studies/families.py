@@ -42,7 +42,7 @@ FAMILIES = course_study(
         "ResNet-20": Arm("resnet20", RESNET),
         "DenseNet-BC-52-12": Arm("densenet-bc-52-12", RESNET),
     },
-    short=150,
+    short=100,
 )
 """0.26 to 0.27 million parameters each."""
 
@@ -56,6 +56,6 @@ EFFICIENT = course_study(
         "MobileNet V2, half as wide": Arm("mobilenet-v2-cifar-0.5", RESNET),
         "MobileNet V2, 3/4 as wide": Arm("mobilenet-v2-cifar-0.75", RESNET),
     },
-    short=200,
+    short=120,
 )
 """28 to 69 million multiply-adds each."""

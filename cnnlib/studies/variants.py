@@ -32,7 +32,7 @@ ORDERS = course_study(
     name="activation-orders",
     question="Where should batch norm and ReLU stand in a residual unit?",
     arms=_orders(44, 47, RESNET),
-    short=120,
+    short=80,
 )
 """He et al. 2016 (arXiv 1603.05027), Figure 4 and Table 2, at 44 and 47 layers."""
 
@@ -51,7 +51,7 @@ WIDTH = course_study(
         f"{d} layers, {k} x as wide": Arm(f"wrn-{d}-{k}", RECIPES["wrn"])
         for d, k in ((40, 1), (28, 1.25), (22, 1.4375), (16, 1.8125), (10, 2.75))
     },
-    short=150,
+    short=100,
 )
 """Zagoruyko and Komodakis 2016 (arXiv 1605.07146), Table 4, at 0.56 to 0.58 million parameters."""
 
@@ -62,7 +62,7 @@ CARDINALITY = course_study(
         f"{paths} x {width}d": Arm(f"resnext11-{paths}x{width}d", RECIPES["resnext"])
         for paths, width in ((1, 24), (2, 14), (4, 8), (8, 4), (16, 2))
     },
-    short=90,
+    short=60,
 )
 """Xie et al. 2016 (arXiv 1611.05431), Table 3 and Figure 7, at 0.96 to 1.00 million parameters."""
 
@@ -109,7 +109,7 @@ HIGHER_ORDER = course_study(
     name="higher-order",
     question="At equal parameters, is one block of a higher order better than several of Euler?",
     arms={name: Arm(f"ho-resnet26-{name}", RESNET) for name in ("euler", "midpoint", "heun", "rk4")},
-    short=250,
+    short=150,
 )
 """Luo et al. 2021 (arXiv 2103.15244): four, two, two and one blocks a stage, 366,842 parameters each."""
 

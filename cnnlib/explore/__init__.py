@@ -12,6 +12,12 @@ from cnnlib.explore import style
 
 # Where each name lives.
 _HOME = {
+    "arriving_gradients": "effects",
+    "error_by_depth": "effects",
+    "error_gaps": "effects",
+    "resolution": "effects",
+    "smallest_difference": "effects",
+    "gallery": "gallery",
     "conv_arithmetic": "convolution",
     "frames": "interactive",
     "inception_module": "inception",

@@ -17,7 +17,7 @@ _HOME = {
     "error_gaps": "effects",
     "resolution": "effects",
     "smallest_difference": "effects",
-    "gallery": "gallery",
+    "gallery": "rows",
     "conv_arithmetic": "convolution",
     "frames": "interactive",
     "inception_module": "inception",

@@ -12,6 +12,7 @@ EXPECTED = {  # chapter: the ids of its claims
         alexnet-layers alexnet-lrn alexnet-recipe alexnet-ensemble alexnet-two-gpus zfnet-changes
         zfnet-error
     """,
+    "05-variants": "feature-fusion variants-summary empirical-effects",
 }
 CLAIMS = load()
 each = pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])

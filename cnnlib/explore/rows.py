@@ -23,6 +23,6 @@ def gallery(drawings: Sequence[Html], *, id: str, caption: str = "") -> Html:
     if not drawings:
         raise NothingToDraw("gallery needs at least one drawing")
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    body = f'<div class="cnn-row">{"".join(drawing.html for drawing in drawings)}</div>{below}'
+    body = f'<div class="cnn-beside">{"".join(drawing.html for drawing in drawings)}</div>{below}'
     words = "\n".join(drawing.text for drawing in drawings)
     return Html(figure(body, id=id, kind="cnn-gallery", css=asset("gallery.css")), words)

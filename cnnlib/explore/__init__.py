@@ -14,6 +14,12 @@ from cnnlib.explore import style
 _HOME = {
     "along_the_net": "degradation",
     "beside": "html",
+    "arriving_gradients": "effects",
+    "error_by_depth": "effects",
+    "error_gaps": "effects",
+    "resolution": "effects",
+    "smallest_difference": "effects",
+    "gallery": "rows",
     "conv_arithmetic": "convolution",
     "depth_errors": "degradation",
     "depth_explorer": "depth",

@@ -333,6 +333,10 @@ CIFAR = {  # build and depth: what a unit is, multiply-adds, parameters (for ful
             FULL: [_paper(2, 6.37), _hysts(6.47), _junyuseu(6.13)],
         },
     ),
+    (basic_net, 20): (
+        *("two convolutions a unit", 40_551_040, 269_722, 269_722),
+        {FULL: ()},
+    ),  # ours, for short trainings
     (basic_net, 44): (
         *("two convolutions a unit", 97_174_144, 658_586, 658_586),
         dict.fromkeys((BN_AFTER, RELU_BEFORE, RELU_ONLY, FULL), ()),  # ours: small enough for short trainings

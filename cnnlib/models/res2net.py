@@ -217,20 +217,21 @@ for _shape, _nets in CIFAR.items():
             + (", squeeze and excitation" if _suffix else ""),
         )
 
-SMALL = {  # width and scale: parameters and multiply-adds, about those of ResNet's 47 layers
-    (48, 2): (495_042, 74_746_368),
-    (26, 4): (502_847, 74_381_312),
-    (14, 8): (488_692, 71_412_736),
+SMALL = {  # depth, width and scale: parameters and multiply-adds, about those of ResNet's 20 or 47 layers
+    (29, 23, 4): (272_147, 40_537_920),
+    (47, 48, 2): (495_042, 74_746_368),
+    (47, 26, 4): (502_847, 74_381_312),
+    (47, 14, 8): (488_692, 71_412_736),
 }
-for (_width, _scale), (_parameters, _multiply_adds) in SMALL.items():
+for (_depth, _width, _scale), (_parameters, _multiply_adds) in SMALL.items():
     register(
-        f"res2net47-{_width}w-{_scale}s",
-        partial(cifar_res2net, 47, _width, _scale),
+        f"res2net{_depth}-{_width}w-{_scale}s",
+        partial(cifar_res2net, _depth, _width, _scale),
         paper=PAPER,
         family="res2net",
         dataset="CIFAR-10",
         input_size=(3, 32, 32),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        about=f"47 layers for 32x32 images, {_scale} splits of {_width} maps for 256",
+        about=f"{_depth} layers for 32x32 images, {_scale} splits of {_width} maps for 256",
     )

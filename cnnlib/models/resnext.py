@@ -32,7 +32,7 @@ PAPER = Paper(
     year=2016,
     arxiv="1611.05431",
 )
-CIFAR_WIDTHS = (256, 512, 1024)
+CIFAR_WIDTHS, NARROW_WIDTHS = (256, 512, 1024), (64, 128, 256)
 
 
 def narrow_path(in_channels: int, width: int, stride: int) -> nn.Sequential:
@@ -149,11 +149,30 @@ def cifar_resnext(cardinality: int, base_width: int, num_classes: int = 10, dept
     Raises:
         BadOption: for another depth, or if ``form`` is not ``"a"``, ``"b"`` or ``"c"``.
     """
+    return _cifar_net(CIFAR_WIDTHS, 64, cardinality, base_width, num_classes, depth, form)
+
+
+def cifar_narrow_resnext(
+    cardinality: int, width: int, num_classes: int = 10, depth: int = 29, form: str = "c"
+) -> ResNet:
+    """Return ours for short trainings: ResNet's bottleneck net of ``depth`` = 9n + 2 layers, with paths.
+
+    It is a quarter as wide as :func:`cifar_resnext`. ``width`` is that of a path in the first stage.
+
+    Raises:
+        BadOption: for another depth, or if ``form`` is not ``"a"``, ``"b"`` or ``"c"``.
+    """
+    return _cifar_net(NARROW_WIDTHS, 16, cardinality, 4 * width, num_classes, depth, form)
+
+
+def _cifar_net(
+    widths: Sequence[int], stem: int, cardinality: int, base_width: int, num_classes: int, depth: int, form: str
+) -> ResNet:
     blocks, rest = divmod(depth - 2, 9)
     if rest or blocks < 1:
         raise BadOption(f"these nets have 9n + 2 layers (11, 20, 29, ...), not {depth}")
     f = partial(aggregated_transformations, cardinality=cardinality, base_width=base_width, form=form)
-    return ResNet(partial(ResidualBlock, f=f), [blocks] * 3, CIFAR_WIDTHS, stem_width=64, num_classes=num_classes)
+    return ResNet(partial(ResidualBlock, f=f), [blocks] * 3, widths, stem_width=stem, num_classes=num_classes)
 
 
 def imagenet_resnext(
@@ -212,6 +231,23 @@ for (_depth, _cardinality, _width), (_parameters, _multiply_adds, _published) in
         multiply_adds=_multiply_adds,
         published=_published,
         about=f"{_depth} layers for 32x32 images, paths in a block: {_cardinality}, {_width} maps wide at first",
+    )
+
+NARROW = {  # cardinality and width: parameters and multiply-adds, about those of ResNet-20; one path is a bottleneck
+    (1, 14): (264_174, 39_606_784),
+    (8, 3): (268_466, 41_937_408),
+}
+for (_cardinality, _width), (_parameters, _multiply_adds) in NARROW.items():
+    register(
+        f"resnext29-{_cardinality}x{_width}d-narrow",
+        partial(cifar_narrow_resnext, _cardinality, _width),
+        paper=PAPER,
+        dataset="CIFAR-10",
+        input_size=(3, 32, 32),
+        parameters=_parameters,
+        multiply_adds=_multiply_adds,
+        about="29 layers for 32x32 images, a quarter as wide, "
+        f"paths in a block: {_cardinality}, {_width} maps wide at first",
     )
 
 AUTHORS = ("1 crop, validation", "github.com/facebookresearch/ResNeXt")

@@ -6,6 +6,7 @@ from cnnlib.studies.alexnet_tricks import steps_to
 from cnnlib.studies.comparison import compare, with_recorded
 from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.errors import RecordError, StudyError
+from cnnlib.studies.fusion import Fused, Fusion, fuse
 from cnnlib.studies.record import Probed, Record, load_records
 from cnnlib.studies.running import load_ensemble, publish, run, run_ensemble
 from cnnlib.studies.statistics import Summary, differ, summarise

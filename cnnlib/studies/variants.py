@@ -112,3 +112,24 @@ HIGHER_ORDER = course_study(
     short=150,
 )
 """Luo et al. 2021 (arXiv 2103.15244): four, two, two and one blocks a stage, 366,842 parameters each."""
+
+RESIDUAL_VARIANTS = course_study(
+    name="residual-variants",
+    question="At equal parameters and multiply-adds, with one recipe, which variant of the residual block is best?",
+    arms={
+        "original": Arm("resnet20", RESNET),
+        "pre-activation": Arm("preact20", RESNET),
+        "wide": Arm("wrn-10-1.875", RESNET),
+        "squeeze and excitation": Arm("se-resnet20", RESNET, {"shortcut": "A"}),
+        "stochastic depth": Arm("stochastic-depth-20", RESNET),
+        "higher order": Arm("ho-resnet20-kutta3", RESNET),
+        "bottleneck": Arm("resnext29-1x14d-narrow", RESNET),
+        "ResNeXt": Arm("resnext29-8x3d-narrow", RESNET),
+        "Res2Net": Arm("res2net29-23w-4s", RESNET),
+    },
+    short=100,
+)
+"""0.264 to 0.272 million parameters and 39 to 42 million multiply-adds each.
+
+The nets of bottlenecks have 29 layers, the wide one 10, the others 20. Depth is dropped here as in the paper, although
+a regulariser has nothing to do in a training that does not overfit: ``stochastic-depth`` studies it where it has."""

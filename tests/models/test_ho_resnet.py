@@ -183,9 +183,9 @@ def test_f_is_pre_activated():
 
 
 def test_nets_of_as_many_layers_have_the_same_parameters():
-    for depth in (26, 38, 50):
+    for depth, schemes in ((20, 2), (26, 4), (38, 4), (50, 4)):
         cards = [card(name) for name in available(f"ho-resnet{depth}-*")]
-        assert len(cards) == 4
+        assert len(cards) == schemes
         assert len({(model.parameters, model.multiply_adds) for model in cards}) == 1
 
 

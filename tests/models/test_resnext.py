@@ -18,6 +18,7 @@ from cnnlib.models.resnext import (
     ConcatenatedPaths,
     SumOfPaths,
     aggregated_transformations,
+    cifar_narrow_resnext,
     grouped_convolution,
     imagenet_resnext,
     rewrite,
@@ -213,3 +214,15 @@ def test_overfits(form, overfits):
 @pytest.mark.parametrize("form", ["a", "b", "c"])
 def test_compiles(form, compiles):
     compiles(small(form), (3, 16, 16))
+
+
+def test_a_narrow_net_of_one_path_is_the_bottleneck_net():
+    torch.manual_seed(0)
+    ours = cifar_narrow_resnext(1, 16, depth=20).eval()
+    bottlenecks = ResNet(partial(ResidualBlock, f=bottleneck_v1_5), (2, 2, 2), (64, 128, 256)).eval()
+    bottlenecks.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), bottlenecks(x))
+    with pytest.raises(BadOption, match="9n"):
+        cifar_narrow_resnext(1, 16, depth=21)

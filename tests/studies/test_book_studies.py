@@ -18,6 +18,7 @@ AT_EQUAL_PARAMETERS = {  # study: by how much the largest network may exceed the
     "cardinality": 1.06,
     "many-scales": 1.03,
     "higher-order": 1.0,
+    "residual-variants": 1.04,
     "vgg-resnet-densenet": 1.03,
 }
 

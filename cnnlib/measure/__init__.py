@@ -6,19 +6,18 @@ is one multiplication with its addition in a convolution or matrix product, bias
 
 from cnnlib.measure.allocated import allocated_peak
 from cnnlib.measure.arithmetic import ConvArithmetic, conv_arithmetic, conv_output_size, pool_output_size
-from cnnlib.measure.distortions import DESTROYS_STRUCTURE, KEEPS_STRUCTURE, blurred, equal_distortions
 from cnnlib.measure.channels import ChannelWeights, channel_weights
 from cnnlib.measure.convergence import convergence_order
+from cnnlib.measure.distortions import DESTROYS_STRUCTURE, KEEPS_STRUCTURE, blurred, equal_distortions
 from cnnlib.measure.dry_run import smallest_input
 from cnnlib.measure.effective import effective_receptive_field, effective_size, effective_spread
 from cnnlib.measure.errors import BadArgument, DoesNotFit, NotTraceable, UnknownLayer, UnsupportedOperation
-from cnnlib.measure.gradients import Flow, gradient_flow
-from cnnlib.measure.heads import HeadGradient, head_gradients
 from cnnlib.measure.gradients import BlockFlow, Flow, block_flow, gradient_flow
+from cnnlib.measure.heads import HeadGradient, head_gradients
 from cnnlib.measure.layers import LayerRow, LayerTable, count_parameters, layer_table, multiply_adds
 from cnnlib.measure.lesions import Lesion, lesions
 from cnnlib.measure.memory import OPTIMIZER_STATES, TrainingMemory, training_memory
-from cnnlib.measure.similarity import features, nearest, perceptual_distance, pixel_distance, same_class
 from cnnlib.measure.projection import Projection, bottleneck_projections, projection
 from cnnlib.measure.shattering import gradient_correlation
+from cnnlib.measure.similarity import features, nearest, perceptual_distance, pixel_distance, same_class
 from cnnlib.measure.theoretical import FieldRow, ReceptiveField, receptive_field

@@ -15,14 +15,15 @@ EXPECTED = {  # chapter: the ids of its claims
     "02-vgg-receptive-field": """
         vgg-only-3x3 vgg-error vgg-stack-rf vgg-stack-params vgg16-table vgg16-memory vgg16-row-slips
         vgg16-params vgg-names vgg-facts vgg-deeper vgg-fc7
+    """,
     "03-inception-bottleneck": """
-        inception-naive-out inception-naive-ops inception-depth-grows inception-1x1
-        inception-bottleneck-ops googlenet-structure googlenet-22 googlenet-params googlenet-error
+        inception-naive-out inception-naive-ops inception-depth-grows inception-1x1 inception-bottleneck-ops
+        googlenet-structure googlenet-22 googlenet-params googlenet-error
+    """,
     "04-resnet-degradation": """
-        resnet-error degradation nets-before degradation-hypothesis residual-form
-        gradient-through-shortcut unrolled-gradient resnet-structure resnet-depths resnet-bottleneck
-        resnet-recipe resnet-34-18 resnet-152-time ilsvrc-timeline better-than-human only-gpu-limit
-        very-deep params-vs-vgg
+        resnet-error degradation nets-before degradation-hypothesis residual-form gradient-through-shortcut
+        unrolled-gradient resnet-structure resnet-depths resnet-bottleneck resnet-recipe resnet-34-18
+        resnet-152-time ilsvrc-timeline better-than-human only-gpu-limit very-deep params-vs-vgg
     """,
     "05-1-pre-activation": "preact-order preact-table",
     "05-2-width-and-cardinality": "wrn-structure wrn-claims resnext-claims",

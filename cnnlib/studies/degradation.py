@@ -50,7 +50,7 @@ LESIONS = register(
         arms={name: Arm(name, recipe_for(name)) for name in ("plain20", "resnet20")},
         budgets={
             "smoke": SMOKE,
-            "short": Scale(steps=100, seeds=(0,), images=5000),
+            "short": Scale(steps=100, images=3000),
             "medium": Scale(epochs=20),
             "full": Scale(),
         },

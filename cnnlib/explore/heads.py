@@ -9,7 +9,7 @@ import matplotlib
 import matplotlib.pyplot  # tells IPython how to show a Figure
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
@@ -63,9 +63,13 @@ def head_gradients(
             for part in heads_after:
                 axes.axvline(parts.index(part) + 0.5, color=_LIGHT["line"], linestyle=":", linewidth=1.2)
             axes.set_yscale("log")
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            low, high = axes.get_ylim()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
+            axes.minorticks_off()
             axes.set_xticks(where, parts, rotation=90 if len(measured) > 2 else 0)
             axes.tick_params(axis="both", labelsize=8)
+            axes.grid(axis="x", visible=False)
             axes.set_title(label, fontsize=9.5)
             factors = [float(np.exp(np.mean([np.log(run[i].factor) for run in runs]))) for i in range(len(parts))]
             facts.append(

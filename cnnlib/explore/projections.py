@@ -83,8 +83,9 @@ def variance_kept(projections: Mapping[str, Projection], *, title: str = "") -> 
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.2, 1.1 + 0.24 * len(labels)), layout="constrained")
         axes = figure.subplots()
-        for row, kept in enumerate(projections.values()):
-            axes.plot([kept.random, kept.best], [row, row], color=_LIGHT["rule"], linestyle="-", linewidth=3, zorder=1)
+        low, high = ([getattr(kept, key) for kept in projections.values()] for key in ("random", "best"))
+        axes.hlines(range(len(labels)), low, high, color=_LIGHT["rule"], linewidth=3, zorder=1)
+        axes.grid(axis="y", visible=False)
         for index, (attribute, name) in enumerate(_SERIES):
             axes.plot(
                 [getattr(kept, attribute) for kept in projections.values()],

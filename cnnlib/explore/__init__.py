@@ -45,7 +45,7 @@ _HOME = {
     "kernels": "figures",
     "layer_bars": "figures",
     "learning_curves": "figures",
-    "neighbours": "gallery",
+    "neighbours": "nearest",
     "extent": "taps",
     "reach": "taps",
     "receptive_field": "receptive",

@@ -1,4 +1,4 @@
-"""Mend what the tools below put on a page: requests to other hosts, scripts that it does not need, a wrong role.
+"""Mend what the tools below put on a page: requests to other hosts, scripts that it does not need, a wrong role, no name.
 
 Jupyter Book always loads sphinx-thebe, whose script comes from a CDN and is declared twice on each page, which is an
 error in the browser's console. Nothing in this book uses it. MathJax, a megabyte, is left to pages with equations.
@@ -47,8 +47,20 @@ def name_entries_of_bibliography(
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+def name_folds_of_contents(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Give the arrows that unfold a chapter's sections in the sidebar a name; the theme gives them a picture only."""
+    draw = context.get("generate_toctree_html")
+    if draw:
+        context["generate_toctree_html"] = lambda *args, **options: str(draw(*args, **options)).replace(
+            "<summary>", '<summary aria-label="Sections of this chapter">'
+        )
+
+
 def setup(app: Sphinx) -> None:
     app.add_js_file(None, body=SEARCH_FROM_DISK)
     app.connect("doctree-resolved", drop_thebe_markup, priority=900)
     app.connect("html-page-context", tidy_scripts, priority=900)
     app.connect("html-page-context", name_entries_of_bibliography)
+    app.connect("html-page-context", name_folds_of_contents, priority=950)

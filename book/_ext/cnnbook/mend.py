@@ -1,4 +1,4 @@
-"""Mend what the tools below put on a page: requests to other hosts, scripts that it does not need, a wrong role, no name.
+"""Mend what the tools below put on a page: requests to other hosts, needless scripts, a wrong role, a missing name.
 
 Jupyter Book always loads sphinx-thebe, whose script comes from a CDN and is declared twice on each page, which is an
 error in the browser's console. Nothing in this book uses it. MathJax, a megabyte, is left to pages with equations.

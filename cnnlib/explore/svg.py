@@ -29,8 +29,9 @@ def render(figure: Figure) -> str:
 
 
 def document(figure: Figure) -> str:
-    """Return a figure as a small SVG document of its own: lengths to a tenth of a point, pictures as WebP."""
+    """Return a figure as a small SVG document of its own: lengths to tenths of a point, pictures as WebP, no indents."""
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", render(figure), flags=re.DOTALL)
+    text = re.sub(r">\s+<", "><", text)
     text = re.sub(r'data:image/png;base64,[^"]+', lambda picture: _small(picture[0]), text)
     return re.sub(r'(?<= d=")[^"]+', lambda path: _rounded(path[0]), text)
 

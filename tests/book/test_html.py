@@ -11,7 +11,7 @@ from cnnbook import notebooks
 from cnnbook.notebooks import ROOT, Repository
 
 REPOSITORY = Repository.configured()
-MOST_BYTES = 700_000
+MOST_BYTES = 500_000
 
 
 @functools.cache

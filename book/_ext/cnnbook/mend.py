@@ -1,4 +1,4 @@
-"""Mend what the tools below put on a page: requests to other hosts, needless scripts, a wrong role, a missing name.
+"""Mend what the tools below put on a page: requests to other hosts, needless scripts, repetitions, a wrong role.
 
 Jupyter Book always loads sphinx-thebe, whose script comes from a CDN and is declared twice on each page, which is an
 error in the browser's console. Nothing in this book uses it. MathJax, a megabyte, is left to pages with equations.
@@ -6,10 +6,14 @@ error in the browser's console. Nothing in this book uses it. MathJax, a megabyt
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+
+from cnnlib.explore import style
+from cnnlib.explore.html import squeeze
 
 # A search page on disk cannot fetch the pages whose summaries it would show.
 SEARCH_FROM_DISK = "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
@@ -47,6 +51,20 @@ def name_entries_of_bibliography(
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+def lighten(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Leave out what is on the page already: marks around code that has the colour of all code, and repeated styles.
+
+    Every explorer brings the styles that all share, since in a notebook it may stand alone. A page needs them once.
+    """
+    if "body" in context:
+        body = re.sub(r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", context["body"])
+        shared = squeeze(style.css() + style.components_css())
+        first, found, rest = body.partition(shared)
+        context["body"] = first + found + rest.replace(shared, "")
+
+
 def name_folds_of_contents(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
@@ -63,4 +81,5 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-resolved", drop_thebe_markup, priority=900)
     app.connect("html-page-context", tidy_scripts, priority=900)
     app.connect("html-page-context", name_entries_of_bibliography)
+    app.connect("html-page-context", lighten)
     app.connect("html-page-context", name_folds_of_contents, priority=950)

@@ -29,7 +29,7 @@ def render(figure: Figure) -> str:
 
 
 def document(figure: Figure) -> str:
-    """Return a figure as a small SVG document of its own: lengths to tenths of a point, pictures as WebP, no indents."""
+    """Return a figure as a small SVG document of its own: lengths to tenths of a point, WebP pictures, no indents."""
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", render(figure), flags=re.DOTALL)
     text = re.sub(r">\s+<", "><", text)
     text = re.sub(r'data:image/png;base64,[^"]+', lambda picture: _small(picture[0]), text)

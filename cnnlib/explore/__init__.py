@@ -13,7 +13,6 @@ from cnnlib.explore import style
 # Where each name lives.
 _HOME = {
     "along_the_net": "degradation",
-    "beside": "html",
     "arriving_gradients": "effects",
     "error_by_depth": "effects",
     "error_gaps": "effects",

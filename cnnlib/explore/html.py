@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -48,23 +48,6 @@ def figure(body: str, *, id: str, kind: str, css: str = "", script: str = "") ->
     styles = squeeze(style.css() + style.components_css() + css)
     scripts = f"<script>{script}</script>" if script else ""
     return f'<figure class="cnn {kind}" id="{id}"><style>{styles}</style>{body}{scripts}</figure>'
-
-
-def beside(parts: Sequence[Html], *, id: str, caption: str = "") -> Html:
-    """Set explorers or drawings side by side in one figure; where the page is narrow, below each other.
-
-    Args:
-        parts: what is shown, each with an id of its own.
-        id: the id of the figure in the page.
-        caption: shown under all of them.
-
-    Raises:
-        BadId: as for :func:`figure`.
-    """
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    body = f"<div>{''.join(part.html for part in parts)}</div>{below}"
-    text = "\n".join(part.text for part in parts)
-    return Html(figure(body, id=id, kind="cnn-beside", css=asset("beside.css")), text)
 
 
 def squeeze(css: str) -> str:

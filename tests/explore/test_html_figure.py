@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from cnnlib.explore import html
+from cnnlib.explore import gallery, html
 from cnnlib.explore.html import BadId, Html
 
 
@@ -49,10 +49,10 @@ def test_html_shows_both_forms():
     assert repr(shown) == "x in words"
 
 
-def test_beside_is_one_figure_of_several():
+def test_gallery_is_one_figure_of_several():
     parts = [Html(html.figure(f"<p>{name}</p>", id=name, kind="cnn-x"), f"{name} in words") for name in "ab"]
-    both = html.beside(parts, id="both", caption="a < b")
-    assert both.html.startswith('<figure class="cnn cnn-beside" id="both">')
+    both = gallery(parts, id="both", caption="a < b")
+    assert both.html.startswith('<figure class="cnn cnn-gallery" id="both">')
     assert re.findall(r'id="(\w+)"', both.html) == ["both", "a", "b"]
     assert both.html.endswith("<figcaption>a &lt; b</figcaption></figure>")
     assert both.text == "a in words\nb in words"
@@ -65,7 +65,7 @@ def test_drawings_stand_side_by_side_where_there_is_room(open_page):
     ]
     tops = {}
     for width in (1000, 360):
-        tab = open_page(html.beside(parts, id="all").html, width=width)
+        tab = open_page(gallery(parts, id="all", width=138).html, width=width)
         tops[width] = [tab.locator(f"#{name}").bounding_box()["y"] for name in "abcde"]
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert len(set(tops[1000])) == 1

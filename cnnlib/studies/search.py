@@ -86,7 +86,17 @@ SCALES = {
         images=128,
     ),
     "short": SearchScale(
-        Effort(300, updates=40, proposals=4, candidates=10, children=10, train=10_000, validation=500), final=250
+        Effort(
+            400,
+            controller_lr=0.015,
+            updates=40,
+            proposals=4,
+            candidates=10,
+            children=10,
+            train=10_000,
+            validation=500,
+        ),
+        final=250,
     ),
     "medium": SearchScale(
         Effort(3000, updates=300, proposals=8, candidates=50, children=50, train=20_000, validation=5000), final=3000
@@ -391,8 +401,8 @@ def table(runs: Sequence[SearchRun]) -> Table:
             *verdicts(
                 "test error", {ARMS[arm]: summarise([run.test_error for run in group]) for arm, group in groups.items()}
             ),
-            "NAS: a controller, and own weights for each cell. ENAS: a controller, and shared weights. No search: a cell "
-            "drawn at random.",
+            "NAS: a controller, and own weights for each cell. ENAS: a controller, and shared weights. No search: a "
+            "cell drawn at random.",
             f"{first.effort.steps:,} training steps a search; each cell found then trained from scratch with "
             f"{first.run.recipe}, {in_words(fmean(run.run.seconds for run in runs))} a run on average, on "
             f"{'; '.join(conditions)}.",

@@ -99,7 +99,16 @@ SCALES = {
         final=250,
     ),
     "medium": SearchScale(
-        Effort(3000, updates=300, proposals=8, candidates=50, children=50, train=20_000, validation=5000), final=3000
+        Effort(
+            2000,
+            updates=250,
+            proposals=8,
+            candidates=50,
+            children=40,
+            train=20_000,
+            validation=5000,
+        ),
+        final=2000,
     ),
     "full": SearchScale(
         Effort(

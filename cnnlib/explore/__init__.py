@@ -50,6 +50,7 @@ _HOME = {
     "reach": "taps",
     "receptive_field": "receptive",
     "samples": "figures",
+    "search_history": "searches",
     "path_matrices": "width",
     "source": "listing",
     "stripe_filter": "patterns",

@@ -27,10 +27,10 @@ def network(plan: Plan, channels: int = 8, num_classes: int = 10) -> CellNet:
         channels: number of maps of a node in the first cell.
         num_classes: number of logits.
     """
-    return _SmallNet(plan, channels, num_classes)
+    return SearchedNet(plan, channels, num_classes)
 
 
-class _SmallNet(CellNet):
+class SearchedNet(CellNet):
     """See :func:`network`. Some cells put out much larger values than others, so the last maps are normalised."""
 
     def __init__(self, plan: Plan, channels: int, num_classes: int):
@@ -94,7 +94,7 @@ def _key(node: int, step: Step) -> str:
     return f"{node}-{name}-{state}"
 
 
-class SharedNet(_SmallNet):
+class SharedNet(SearchedNet):
     """The networks of all cells of a space with one set of weights. Images (N, 3, 32, 32) to logits.
 
     Args:

@@ -32,6 +32,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     study.add_argument(
         "--publish", action="store_true", help="copy the finished records to those that come with the package"
     )
+    study.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, on one GPU (1)")
     study.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
     study.add_argument("--quiet", action="store_true", help="show no progress")
     study.set_defaults(run=run_study)
@@ -61,6 +62,7 @@ def run_study(options: argparse.Namespace) -> None:
         arms=options.arms,
         data=data,
         folder=options.out,
+        jobs=options.jobs,
         progress=not options.quiet,
     )
     print(compare(study, records))

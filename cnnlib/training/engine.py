@@ -24,12 +24,12 @@ from cnnlib.training.batches import batches_of
 from cnnlib.training.distributed import Processes
 from cnnlib.training.errors import Diverged, Interrupted, RecipeError, memory_errors_explained
 from cnnlib.training.evaluation import Evaluation, evaluate, evaluate_training_sample
+from cnnlib.training.graphs import step_for
 from cnnlib.training.interrupts import Interrupts
 from cnnlib.training.network import Model, build
 from cnnlib.training.progress import Progress
 from cnnlib.training.recipe import Recipe, find_recipe
 from cnnlib.training.run import Point, Run, conditions, title
-from cnnlib.training.step import Step
 
 STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 50}
 """Losses stay on the device and are read every so many steps: reading makes a GPU wait, and costs a CPU nothing."""
@@ -186,7 +186,7 @@ class _Training:
             self.module = nn.SyncBatchNorm.convert_sync_batchnorm(self.module)
         self.parameters = sum(parameter.numel() for parameter in self.module.parameters())
         self.compiled = self._compiling_pays() if compiled is None else compiled
-        self.step = Step(self.module, recipe, data, precision, self.compiled, processes)
+        self.step = step_for(self.module, recipe, data, precision, self.compiled, processes)
 
         self.done = 0
         self.history: list[Point] = []
@@ -202,7 +202,8 @@ class _Training:
     def _compiling_pays(self) -> bool:
         image = torch.zeros(1, *self.data.image_size, device=self.device)
         images = self.recipe.batch_size * self.steps / self.processes.count
-        operations = hardware.operations_per_image(self.module, image) * images
+        with hardware.SHARED:
+            operations = hardware.operations_per_image(self.module, image) * images
         layers = sum(isinstance(part, nn.Conv2d | nn.Linear) for part in self.module.modules())
         return hardware.compiling_pays(self.device, operations=operations, layers=layers)
 
@@ -246,8 +247,9 @@ class _Training:
         if hasattr(self.module, "set_progress"):  # a net whose regularisation grows as the training goes on
             self.module.set_progress(self.done / self.steps)
         images, labels = self.batches[self.done]
-        torch.manual_seed(hardware.stream(self.seed, DROPOUT, self.processes.rank, self.done))
-        self.unread.append(self.step(images, labels, self.recipe.lr_at(self.done, self.steps)))
+        with hardware.SHARED:
+            torch.manual_seed(hardware.stream(self.seed, DROPOUT, self.processes.rank, self.done))
+            self.unread.append(self.step(images, labels, self.recipe.lr_at(self.done, self.steps)))
         self.done += 1
         if self.is_warm:
             self.timed_images += self.recipe.batch_size

@@ -10,7 +10,9 @@ import torch
 
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
+from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
+from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
 from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records
 from cnnlib.studies.study import Arm, Study
 from cnnlib.training import Progress, Run, fit
@@ -58,12 +60,16 @@ def run(
     labels = list(study.arms) if arms is None else list(arms)
     seeds = scale.seeds if seeds is None else tuple(seeds)
     tasks = [(label, study.arm(label), seed) for label in labels for seed in seeds]
+    steps: dict[str, int] = {}
+    if study.equal_time:
+        kept = Path(folder) / study.name / equal_time.file_name(budget, _stand_in(data)) if folder else None
+        steps = equal_time.lengths(study, scale, images, kept)
 
     records = []
     display = Progress(progress)
     try:
         for number, (label, arm, seed) in enumerate(tasks, start=1):
-            name = file_name(budget, label, seed, data.name if data.stands_in_for else None)
+            name = file_name(budget, label, seed, _stand_in(data))
             path = Path(folder) / study.name / name if folder else None
             checkpoint = path.with_suffix(".checkpoint") if path else None
             if path and path.exists() and not checkpoint.exists():
@@ -75,7 +81,7 @@ def run(
             finished = fit(
                 (arm.model, dict(arm.overrides)),
                 images,
-                scale.recipe(arm.recipe),
+                equal_time.recipe(scale, arm, steps.get(label)),
                 seed=seed,
                 precision=arm.precision,
                 checkpoint=checkpoint,
@@ -89,7 +95,10 @@ def run(
             records.append(record)
             if folder:
                 record.save(folder)
-                if label != study.ensemble:  # whose networks are wanted once more, when all are there
+                if label not in (
+                    study.ensemble,
+                    *study.mixed,
+                ):  # whose networks are wanted once more, when all are there
                     checkpoint.unlink()
     finally:
         display.close()
@@ -118,6 +127,25 @@ def run_ensemble(study: Study, records: Sequence[Record], data: ImageSet) -> Ens
     return ensemble(runs, data) if len(runs) > 1 else None
 
 
+def run_mixtures(study: Study, records: Sequence[Record], data: ImageSet) -> Mixtures | None:
+    """Average the networks of the study's mixed arms, or return None if fewer than two records hold theirs."""
+    ours = [record for record in records if record.arm in study.mixed and record.run.module is not None]
+    return mix(study.name, ours, data) if len(ours) > 1 else None
+
+
+def load_mixtures(study: Study, budget: str | None = None, folder: str | Path | None = None) -> Mixtures:
+    """Return the recorded mixtures of a study; ``folder`` as for :func:`load_records`.
+
+    Raises:
+        RecordError: if there are none.
+    """
+    return Mixtures.load(Path(folder or SHIPPED) / study.name / mixtures_name(settings.budget(budget)))
+
+
+def _stand_in(data: ImageSet) -> str | None:
+    return data.name if data.stands_in_for else None
+
+
 def load_ensemble(study: Study, budget: str | None = None, folder: str | Path | None = None) -> Ensemble:
     """Return the recorded ensemble of a study; ``folder`` as for :func:`load_records`.
 
@@ -128,7 +156,7 @@ def load_ensemble(study: Study, budget: str | None = None, folder: str | Path | 
 
 
 def publish(study: Study, budget: str, folder: str | Path, *, destination: str | Path | None = None) -> list[Path]:
-    """Copy the records of a study, and its ensemble, to those that come with the package. Return their paths.
+    """Copy the records of a study, its ensemble and mixtures, to those that come with the package. Return their paths.
 
     Raises:
         RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now.
@@ -138,4 +166,7 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
     if study.ensemble:
         averaged = load_ensemble(study, budget, folder)
         written.append(averaged.save(destination / study.name / ensemble_name(study.ensemble, budget)))
+    if study.mixed:
+        mixtures = load_mixtures(study, budget, folder)
+        written.append(mixtures.save(destination / study.name / mixtures_name(budget)))
     return written

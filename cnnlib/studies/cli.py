@@ -41,8 +41,9 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 def run_study(options: argparse.Namespace) -> None:
     """Run a study, print its table, and publish its records if asked to."""
     from cnnlib import settings
-    from cnnlib.studies import STUDIES, StudyError, compare, find_study, publish, run, run_ensemble
+    from cnnlib.studies import STUDIES, StudyError, compare, find_study, publish, run, run_ensemble, run_mixtures
     from cnnlib.studies.ensembles import ensemble_name
+    from cnnlib.studies.mixtures import mixtures_name
     from cnnlib.training.cli import load_data, use_threads
 
     if options.name is None:
@@ -66,11 +67,14 @@ def run_study(options: argparse.Namespace) -> None:
         progress=not options.quiet,
     )
     print(compare(study, records))
-    averaged = run_ensemble(study, records, study.images(data, study.scale(budget)))
-    if averaged:
-        stand_in = averaged.data if averaged.stands_in_for else None
+    images = study.images(data, study.scale(budget))
+    stand_in = records[0].run.data if records[0].run.stands_in_for else None
+    if averaged := run_ensemble(study, records, images):
         averaged.save(options.out / study.name / ensemble_name(study.ensemble, budget, stand_in))
         print(f"\n{averaged}")
+    if mixtures := run_mixtures(study, records, images):
+        mixtures.save(options.out / study.name / mixtures_name(budget, stand_in))
+        print(f"\n{mixtures}")
     print(f"\nrecords in {options.out / study.name}")
     if options.publish:
         for path in publish(study, budget, options.out):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,10 @@ import torch
 
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
+from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
 from cnnlib.studies.errors import StudyError
+from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
 from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records
 from cnnlib.studies.study import Arm, Study
 from cnnlib.training import Progress, Run, fit, hardware
@@ -70,7 +72,12 @@ def run(
     ]
     for label, _ in tasks:
         study.arm(label)
-    train = functools.partial(_record, study, budget, images, Path(folder) if folder else None)
+    folder = Path(folder) if folder else None
+    lengths = {}
+    if study.equal_time:
+        kept = folder / study.name / equal_time.file_name(budget, _stand_in(data)) if folder else None
+        lengths = equal_time.lengths(study, scale, images, kept)
+    train = functools.partial(_record, study, budget, images, lengths, folder)
     with contextlib.closing(Progress(progress)) as display:
         if jobs > 1:
             return _side_by_side(study, train, tasks, jobs, display)
@@ -85,6 +92,7 @@ def _record(
     study: Study,
     budget: str,
     images: ImageSet,
+    lengths: Mapping[str, int],
     folder: Path | None,
     label: str,
     seed: int,
@@ -95,7 +103,7 @@ def _record(
     arm, scale = study.arm(label), study.scale(budget)
     path = checkpoint = None
     if folder:
-        path = folder / study.name / file_name(budget, label, seed, images.name if images.stands_in_for else None)
+        path = folder / study.name / file_name(budget, label, seed, _stand_in(images))
         checkpoint = path.with_suffix(".checkpoint")
         if path.exists() and not checkpoint.exists():
             record = Record.load(path)
@@ -104,7 +112,7 @@ def _record(
     finished = fit(
         (arm.model, dict(arm.overrides)),
         images,
-        scale.recipe(arm.recipe),
+        equal_time.recipe(scale, arm, lengths.get(label)),
         seed=seed,
         precision=arm.precision,
         checkpoint=checkpoint,
@@ -118,7 +126,8 @@ def _record(
     record = Record(study.name, label, replace(finished, together=together), probed)
     if folder:
         record.save(folder)
-        if label != study.ensemble:  # whose networks are wanted once more, when all are there
+        averaged = (study.ensemble, *study.mixed)
+        if label not in averaged:  # whose networks are wanted once more, when all are there
             checkpoint.unlink()
     return record
 
@@ -179,6 +188,25 @@ def run_ensemble(study: Study, records: Sequence[Record], data: ImageSet) -> Ens
     return ensemble(runs, data) if len(runs) > 1 else None
 
 
+def run_mixtures(study: Study, records: Sequence[Record], data: ImageSet) -> Mixtures | None:
+    """Average the networks of the study's mixed arms, or return None if fewer than two records hold theirs."""
+    ours = [record for record in records if record.arm in study.mixed and record.run.module is not None]
+    return mix(study.name, ours, data) if len(ours) > 1 else None
+
+
+def load_mixtures(study: Study, budget: str | None = None, folder: str | Path | None = None) -> Mixtures:
+    """Return the recorded mixtures of a study; ``folder`` as for :func:`load_records`.
+
+    Raises:
+        RecordError: if there are none.
+    """
+    return Mixtures.load(Path(folder or SHIPPED) / study.name / mixtures_name(settings.budget(budget)))
+
+
+def _stand_in(data: ImageSet) -> str | None:
+    return data.name if data.stands_in_for else None
+
+
 def load_ensemble(study: Study, budget: str | None = None, folder: str | Path | None = None) -> Ensemble:
     """Return the recorded ensemble of a study; ``folder`` as for :func:`load_records`.
 
@@ -189,7 +217,7 @@ def load_ensemble(study: Study, budget: str | None = None, folder: str | Path | 
 
 
 def publish(study: Study, budget: str, folder: str | Path, *, destination: str | Path | None = None) -> list[Path]:
-    """Copy the records of a study, and its ensemble, to those that come with the package. Return their paths.
+    """Copy the records of a study, its ensemble and mixtures, to those that come with the package. Return their paths.
 
     Raises:
         RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now.
@@ -199,4 +227,7 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
     if study.ensemble:
         averaged = load_ensemble(study, budget, folder)
         written.append(averaged.save(destination / study.name / ensemble_name(study.ensemble, budget)))
+    if study.mixed:
+        mixtures = load_mixtures(study, budget, folder)
+        written.append(mixtures.save(destination / study.name / mixtures_name(budget)))
     return written

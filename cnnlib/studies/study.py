@@ -78,6 +78,9 @@ class Study:
         log_every: steps between points of the learning curve.
         evaluate_every: epochs between evaluations on the test set.
         ensemble: the arm whose networks are also averaged into an ensemble, if any.
+        mixed: arms whose networks are averaged with each other, pair by pair (:mod:`cnnlib.studies.mixtures`).
+        equal_time: an arm, if any. Each of the others trains so many steps as take it as long as this one, by the
+            speeds that are measured on the machine before the first training (:mod:`cnnlib.studies.equal_time`).
         probe: ``probe(network, images)`` measures something else, in values of JSON, on the network before and after
             the training; it must leave the network as it is.
     """
@@ -91,6 +94,8 @@ class Study:
     log_every: int | None = None
     evaluate_every: int = 1
     ensemble: str | None = None
+    mixed: tuple[str, ...] = ()
+    equal_time: str | None = None
     probe: Callable[[nn.Module, ImageSet], Any] | None = None
 
     @property

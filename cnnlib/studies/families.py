@@ -70,7 +70,7 @@ SCALING = course_study(
         "resolution": Arm("scaled-resnet", RESNET, {"resolution": 64}),
         "all three": Arm("scaled-resnet", RESNET, {"widths": [10, 20, 40], "depths": [2, 3, 3], "resolution": 44}),
     },
-    short=300,
+    short=400,
 )
 """Tan and Le 2019 (arXiv 1905.11946), Table 3, at 26.4 to 26.8 million multiply-adds but for the base's 6.7.
 

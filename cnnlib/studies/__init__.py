@@ -8,5 +8,6 @@ from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.fusion import Fused, Fusion, fuse
 from cnnlib.studies.record import Probed, Record, load_records
 from cnnlib.studies.running import load_ensemble, publish, run, run_ensemble
+from cnnlib.studies.speed import LayerTime, Speed, layer_times, load_speeds, measure_speed
 from cnnlib.studies.statistics import Summary, differ, summarise
 from cnnlib.studies.study import STUDIES, Arm, Scale, Study, find_study, register

@@ -18,6 +18,7 @@ _HOME = {
     "error_gaps": "effects",
     "resolution": "effects",
     "smallest_difference": "effects",
+    "cell": "cells",
     "gallery": "rows",
     "conv_arithmetic": "convolution",
     "depth_errors": "degradation",

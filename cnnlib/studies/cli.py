@@ -1,4 +1,4 @@
-"""``python -m cnnlib study``."""
+"""``python -m cnnlib study`` and ``python -m cnnlib speed``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ The same command again skips what is finished and continues what was broken off.
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
-    """Add ``study``."""
+    """Add ``study`` and ``speed``."""
     study = subparsers.add_parser(
         "study",
         help="run one of the book's experiments and record it",
@@ -36,6 +36,20 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     study.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
     study.add_argument("--quiet", action="store_true", help="show no progress")
     study.set_defaults(run=run_study)
+
+    speed = subparsers.add_parser(
+        "speed",
+        help="time layers and networks on this device and record it",
+        description="Time dense and separable convolutions of several widths and batch sizes, and training steps of "
+        "small networks: about a minute on a GPU, five on two cores.",
+    )
+    speed.add_argument("--out", type=Path, default=Path("runs/speed.json"), metavar="FILE", help="(runs/speed.json)")
+    speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    speed.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16; default: the fastest of the hardware")
+    speed.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each is timed (5)")
+    speed.add_argument("--layers-only", action="store_true", help="leave the networks out")
+    speed.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
+    speed.set_defaults(run=run_speed)
 
 
 def run_study(options: argparse.Namespace) -> None:
@@ -79,3 +93,19 @@ def run_study(options: argparse.Namespace) -> None:
     if options.publish:
         for path in publish(study, budget, options.out):
             print(f"published {path}")
+
+
+def run_speed(options: argparse.Namespace) -> None:
+    """Measure the device, print the tables and save the record."""
+    from cnnlib.studies.speed import BATCHES, PASSES, measure_speed
+    from cnnlib.training.cli import load_data, use_threads
+
+    use_threads(options.threads)
+    data = None if options.layers_only else load_data("cifar10")
+    speed = measure_speed(data, device=options.device, precision=options.precision, rounds=options.rounds)
+    for batch_size in BATCHES:
+        for work in PASSES:
+            print(f"{speed.table(batch_size, work)}\n")
+    if speed.nets:
+        print(f"{speed.nets}\n")
+    print(f"record in {speed.save(options.out)}")

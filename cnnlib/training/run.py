@@ -88,7 +88,7 @@ class Run:
             more than 10,000 a fixed random 10,000 are used.
         test: loss and error at the end on all test images.
         seconds: of the whole training with its evaluations.
-        images_per_second: of the training steps alone, the first step of a session left out.
+        images_per_second: of the training steps alone, the first steps of a session left out.
         device: processor or GPU in words.
         device_type: ``"cpu"`` or ``"cuda"``.
         threads: of PyTorch on the processor.

@@ -88,6 +88,14 @@ def test_inception_modules_have_the_same_cost():
     assert costs[0] == pytest.approx(costs[1], rel=0.001)
 
 
+def test_scaled_nets_have_the_same_cost_and_the_base_a_quarter_of_it():
+    arms = STUDIES["compound-scaling"].arms
+    base, *scaled = (multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms.values())
+    assert len(scaled) == 4
+    assert max(scaled) <= 1.02 * min(scaled)
+    assert all(cost == pytest.approx(4 * base, rel=0.02) for cost in scaled)
+
+
 def test_degradation_has_both_kinds_at_each_depth():
     assert list(STUDIES["degradation"].arms) == [
         *(f"plain{depth}" for depth in (20, 32, 44, 56, 110)),

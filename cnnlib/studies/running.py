@@ -61,6 +61,9 @@ def run(
         StudyError: if there is no such arm or budget, or no GPU for several jobs.
         RecordError: if a record in the folder does not fit the study as it is now.
     """
+    device = settings.device()
+    if jobs > 1 and device.type != "cuda":
+        raise StudyError(f"{jobs} trainings at a time need a GPU: a {device.type} is busy with one")
     budget = settings.budget(budget)
     scale = study.scale(budget)
     data = _for(study, data or load(study.data))
@@ -77,7 +80,7 @@ def run(
     if study.equal_time:
         kept = folder / study.name / equal_time.file_name(budget, _stand_in(data)) if folder else None
         lengths = equal_time.lengths(study, scale, images, kept)
-    train = functools.partial(_record, study, budget, images, lengths, folder)
+    train = functools.partial(_record, study, budget, images.to(device), lengths, folder)
     with contextlib.closing(Progress(progress)) as display:
         if jobs > 1:
             return _side_by_side(study, train, tasks, jobs, display)
@@ -141,20 +144,13 @@ def _side_by_side(
     training that fails does not stop the others.
     """
     device = settings.device()
-    if device.type != "cuda":
-        raise StudyError(f"{jobs} trainings at a time need a GPU: a {device.type} is busy with one")
-    silent = Progress(False)
-
-    def on_a_stream(label: str, seed: int) -> Record:
-        with torch.cuda.stream(torch.cuda.Stream(device)):
-            return train(label, seed, silent, together=jobs)
-
+    torch.cuda.synchronize(device)  # the images are there
     with (
         hardware.reproducible(device),
-        ThreadPoolExecutor(jobs) as pool,
+        ThreadPoolExecutor(jobs, initializer=lambda: torch.cuda.set_stream(torch.cuda.Stream(device))) as pool,
         display.start(f"{study.name}, {jobs} trainings at a time", len(tasks), 0) as bar,
     ):
-        futures = [pool.submit(on_a_stream, *task) for task in tasks]
+        futures = [pool.submit(train, *task, Progress(False), together=jobs) for task in tasks]
         try:
             for _ in as_completed(futures):
                 bar.update()

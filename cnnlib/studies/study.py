@@ -147,16 +147,19 @@ def register(study: Study) -> Study:
     return study
 
 
-def course_study(name: str, question: str, arms: Mapping[str, Arm], *, short: int | None, **more: Any) -> Study:
+def course_study(
+    name: str, question: str, arms: Mapping[str, Arm], *, short: int | None, medium: float = 20, **more: Any
+) -> Study:
     """Register a study with the course's budgets, and return it.
 
     ``short`` is the number of steps on a laptop, so many that its slowest arm takes three minutes; None if no number
-    would be enough. ``medium`` is 20 epochs, ``full`` the length of the recipes. ``more`` are other fields.
+    would be enough. ``medium`` is the number of epochs on a GPU, ``full`` is the length of the recipes. ``more`` are
+    other fields.
     """
     scales = {
         "smoke": SMOKE,
         "short": short and Scale(steps=short),
-        "medium": Scale(epochs=20, log_every=100),
+        "medium": Scale(epochs=medium, log_every=100),
         "full": Scale(log_every=500),
     }
     budgets = {budget: scale for budget, scale in scales.items() if scale}

@@ -25,7 +25,10 @@ class GraphStep:
 
     def __init__(self, step: Step) -> None:
         self.step = step
-        self.stream = torch.cuda.Stream(step.device)
+        current = torch.cuda.current_stream(step.device)
+        # Nothing can be recorded on the default stream.
+        is_default = current == torch.cuda.default_stream(step.device)
+        self.stream = torch.cuda.Stream(step.device) if is_default else current
         self.graph: torch.cuda.CUDAGraph | None = None
         self.taken = 0
 
@@ -60,12 +63,19 @@ class GraphStep:
         return outcome
 
     def _record(self, images: Tensor, labels: Tensor) -> None:
-        """Record the step on copies of a batch. Nothing is computed yet."""
+        """Record the step on copies of a batch. Nothing is computed yet.
+
+        Without ``torch.cuda.graph``, which first waits for all that the GPU has to do, for other trainings too.
+        """
         self.images, self.labels = images.clone(memory_format=torch.preserve_format), labels.clone()
         graph = torch.cuda.CUDAGraph()
-        # Other trainings may use the GPU meanwhile, in threads of their own.
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-            self.loss, self.correct = self.step.update(self.images, self.labels)
+        self.stream.wait_stream(torch.cuda.current_stream(self.step.device))
+        with torch.cuda.stream(self.stream):
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                self.loss, self.correct = self.step.update(self.images, self.labels)
+            finally:
+                graph.capture_end()
         self.graph = graph
 
 

@@ -8,7 +8,7 @@ import pytest
 from cnnlib.data import shapes10
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import card, create
-from cnnlib.studies import STUDIES, compare, load_records, run
+from cnnlib.studies import STUDIES, compare, load_records, run, search
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training.network import registered
 
@@ -63,7 +63,7 @@ def test_the_shipped_records_fit_the_study(study):
 
 
 def test_every_folder_of_shipped_records_belongs_to_a_study():
-    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} <= set(STUDIES)
+    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} <= {*STUDIES, search.NAME}
 
 
 @pytest.mark.parametrize(("name", "ratio"), AT_EQUAL_PARAMETERS.items())

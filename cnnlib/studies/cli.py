@@ -1,4 +1,4 @@
-"""``python -m cnnlib study`` and ``python -m cnnlib search``."""
+"""``python -m cnnlib study``, ``search`` and ``speed``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ The same command again skips what is finished.
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
-    """Add ``study`` and ``search``."""
+    """Add ``study``, ``search`` and ``speed``."""
     study = subparsers.add_parser(
         "study",
         help="run one of the book's experiments and record it",
@@ -29,6 +29,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     )
     study.add_argument("name", metavar="NAME", nargs="?", help="of the study; without it they are listed")
     _add_common(study)
+    study.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, on one GPU (1)")
     study.set_defaults(run=run_study)
 
     search = subparsers.add_parser(
@@ -40,6 +41,20 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     )
     _add_common(search)
     search.set_defaults(run=run_search)
+
+    speed = subparsers.add_parser(
+        "speed",
+        help="time layers and networks on this device and record it",
+        description="Time dense and separable convolutions of several widths and batch sizes, and training steps of "
+        "small networks: about a minute on a GPU, five on two cores.",
+    )
+    speed.add_argument("--out", type=Path, default=Path("runs/speed.json"), metavar="FILE", help="(runs/speed.json)")
+    speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    speed.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16; default: the fastest of the hardware")
+    speed.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each is timed (5)")
+    speed.add_argument("--layers-only", action="store_true", help="leave the networks out")
+    speed.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
+    speed.set_defaults(run=run_speed)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +74,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def run_study(options: argparse.Namespace) -> None:
     """Run a study, print its table, and publish its records if asked to."""
     from cnnlib import settings
-    from cnnlib.studies import STUDIES, StudyError, compare, find_study, publish, run, run_ensemble
+    from cnnlib.studies import STUDIES, StudyError, compare, find_study, publish, run, run_ensemble, run_mixtures
     from cnnlib.studies.ensembles import ensemble_name
+    from cnnlib.studies.mixtures import mixtures_name
     from cnnlib.training.cli import load_data, use_threads
 
     if options.name is None:
@@ -80,14 +96,18 @@ def run_study(options: argparse.Namespace) -> None:
         arms=options.arms,
         data=data,
         folder=options.out,
+        jobs=options.jobs,
         progress=not options.quiet,
     )
     print(compare(study, records))
-    averaged = run_ensemble(study, records, study.images(data, study.scale(budget)))
-    if averaged:
-        stand_in = averaged.data if averaged.stands_in_for else None
+    images = study.images(data, study.scale(budget))
+    stand_in = records[0].run.data if records[0].run.stands_in_for else None
+    if averaged := run_ensemble(study, records, images):
         averaged.save(options.out / study.name / ensemble_name(study.ensemble, budget, stand_in))
         print(f"\n{averaged}")
+    if mixtures := run_mixtures(study, records, images):
+        mixtures.save(options.out / study.name / mixtures_name(budget, stand_in))
+        print(f"\n{mixtures}")
     print(f"\nrecords in {options.out / study.name}")
     if options.publish:
         for path in publish(study, budget, options.out):
@@ -117,3 +137,19 @@ def run_search(options: argparse.Namespace) -> None:
     if options.publish:
         for path in search.publish(budget, options.out):
             print(f"published {path}")
+
+
+def run_speed(options: argparse.Namespace) -> None:
+    """Measure the device, print the tables and save the record."""
+    from cnnlib.studies.speed import BATCHES, PASSES, measure_speed
+    from cnnlib.training.cli import load_data, use_threads
+
+    use_threads(options.threads)
+    data = None if options.layers_only else load_data("cifar10")
+    speed = measure_speed(data, device=options.device, precision=options.precision, rounds=options.rounds)
+    for batch_size in BATCHES:
+        for work in PASSES:
+            print(f"{speed.table(batch_size, work)}\n")
+    if speed.nets:
+        print(f"{speed.nets}\n")
+    print(f"record in {speed.save(options.out)}")

@@ -110,6 +110,10 @@ def test_a_record_of_another_search_is_refused(runs, tmp_path):
     other.save(tmp_path)
     with pytest.raises(RecordError, match="updates is 99, not 2"):
         search.load_records(folder=tmp_path)
+    network = dataclasses.replace(runs[-1].run, parameters=7)
+    dataclasses.replace(runs[-1], run=network).save(tmp_path)
+    with pytest.raises(RecordError, match="parameters is 7, not"):
+        search.load_records(folder=tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 2}', '{"format": 1, "arm": "enas"}'])

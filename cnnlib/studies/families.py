@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from cnnlib.data import ImageSet
+from cnnlib.measure import source_weights
+from cnnlib.models.densenet import DenseNet
+from cnnlib.studies.degradation import flow
 from cnnlib.studies.study import Arm, course_study
 from cnnlib.training import RECIPES
 
@@ -34,17 +43,44 @@ INCEPTION = course_study(
 )
 """Szegedy et al. 2014 (arXiv 1409.4842), sections 4 and 5, at 42 million multiply-adds without the heads."""
 
+_THREE = {
+    "VGG-16, narrow": Arm("vgg16-cifar", RESNET, {"width": 0.1328125, "dropout": 0.0}),
+    "ResNet-20": Arm("resnet20", RESNET),
+    "DenseNet-BC-52-12": Arm("densenet-bc-52-12", RESNET),
+}
+
+
+def inside(network: nn.Module, images: ImageSet) -> dict[str, Any]:
+    """Return how signal and gradient flow and, of a DenseNet, which maps its layers read; the probe of both studies."""
+    reads = source_weights(network) if isinstance(network, DenseNet) else ()
+    return {"flow": flow(network, images), "sources": [asdict(block) for block in reads]}
+
+
 FAMILIES = course_study(
     name="vgg-resnet-densenet",
     question="At equal parameters and with the same recipe, how do VGG, ResNet and DenseNet compare?",
     arms={
-        "VGG-16, narrow": Arm("vgg16-cifar", RESNET, {"width": 0.1328125, "dropout": 0.0}),
-        "ResNet-20": Arm("resnet20", RESNET),
-        "DenseNet-BC-52-12": Arm("densenet-bc-52-12", RESNET),
+        **_THREE,
+        "plain-56, narrow": Arm("plain56", RESNET, {"width": 0.5625}),
+        "ResNet-56, narrow": Arm("resnet56", RESNET, {"width": 0.5625}),
     },
     short=100,
+    mixed=tuple(_THREE),
+    probe=inside,
 )
-"""0.26 to 0.27 million parameters each."""
+"""0.26 to 0.27 million parameters each. The last two are about as deep as the DenseNet: no shortcut, and addition.
+
+The networks of the first three arms are averaged with each other."""
+
+EQUAL_TIME = course_study(
+    name="equal-time",
+    question="With the same time for the training, how do VGG, ResNet and DenseNet of equal parameters compare?",
+    arms=_THREE,
+    short=300,
+    equal_time="ResNet-20",
+    probe=inside,
+)
+"""The same three networks. The budget is the length of ResNet-20; the others take as long, each at its own speed."""
 
 EFFICIENT = course_study(
     name="efficient-nets",

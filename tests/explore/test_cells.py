@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from cnnlib.explore import cell
+from cnnlib.explore import cells as explore_cells
 from cnnlib.models.amoebanet import AMOEBANET_A
 from cnnlib.models.cells import Plan
 from cnnlib.models.enas import ENAS_MICRO
@@ -41,6 +42,12 @@ def test_the_strided_steps_of_a_reduction_cell_are_marked():
 def test_every_step_node_and_line_is_drawn(plan):
     shown = cell(plan, id="x")
     steps = [step for node in plan.nodes for step in node]
+    made = explore_cells._cards(plan, 1)
+    starts = {f"node {card.title.split()[-1]}": index for index, card in enumerate(made) if card.kind == "add"}
+    starts |= {"h": 0, "p": 1}
+    for card in made:
+        if card.modules:
+            assert card.sources == [starts[card.modules[0].split(" of ")[1]]]
     drawn = [longer for _, longer in cards(shown) if longer]
     assert len(drawn) == len(steps)
     for (_, state), longer in zip(steps, drawn, strict=True):

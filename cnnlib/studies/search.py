@@ -87,7 +87,7 @@ SCALES = {
     ),
     "short": SearchScale(
         Effort(
-            400,
+            300,
             controller_lr=0.015,
             updates=40,
             proposals=4,
@@ -96,7 +96,7 @@ SCALES = {
             train=10_000,
             validation=500,
         ),
-        final=250,
+        final=200,
     ),
     "medium": SearchScale(
         Effort(

@@ -48,6 +48,7 @@ _HOME = {
     "extent": "taps",
     "reach": "taps",
     "receptive_field": "receptive",
+    "released_errors": "released",
     "samples": "figures",
     "path_matrices": "width",
     "source": "listing",

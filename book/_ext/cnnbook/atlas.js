@@ -10,13 +10,13 @@
       family: section.id.replace('family-', ''),
       plates: Array.from(section.querySelectorAll('.atlas-plate'), plate => ({
         plate,
-        text: Array.from([section.querySelector('h2'), ...plate.querySelectorAll(':scope > :is(h3, p)')],
+        text: Array.from([section.querySelector('h2'), ...plate.querySelectorAll(':scope > p')],
           part => part.textContent).join(' '),
         rows: Array.from(plate.querySelector('table').tBodies[0].rows, row => ({
           row,
           text: row.textContent,
           year: plate.querySelector(':scope > .atlas-paper').textContent.match(/\d{4}/)[0],
-          parameters: Number(row.cells[2].textContent.replace(/\D/g, '')),
+          parameters: Number(row.cells[1].textContent.replace(/\D/g, '')),
         })),
       })),
     }));

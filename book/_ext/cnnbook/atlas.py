@@ -21,6 +21,7 @@ from cnnbook.api import first_sentence
 from cnnbook.notebooks import ROOT
 from cnnbook.plates import Content, Drawing, Numbers, Plate
 from cnnlib import studies
+from cnnlib.explore.style import PALETTE
 from cnnlib.models import ModelCard
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.statistics import Summary, summarise
@@ -33,11 +34,13 @@ TITLES = {
     "senet": "SENet",
 }
 """Headings of families whose oldest file begins with another name."""
+PAGE = "book/atlas"
+"""The page of the book that has the atlas."""
 IMAGES = "_images/atlas"
 """Where the drawings lie in the built book."""
 HEAD = """\
-| Network | Image | Parameters | Multiply-adds | Field | Memory | Published error |
-|---|---|---:|---:|---:|---:|---|"""
+| Network | Parameters | Multiply-adds | Field | Memory | Published error |
+|---|---:|---:|---:|---:|---|"""
 MEASURED = """\
 | Network | Study | Budget | Test error | Runs |
 |---|---|---|---:|---:|"""
@@ -84,12 +87,12 @@ def chapter(study: Study) -> str | None:
 
 def row(model: ModelCard, numbers: Numbers) -> str:
     """One network as a row of a Markdown table."""
-    size = "×".join(map(str, model.input_size))
+    image = f"{model.dataset}, {'×'.join(map(str, model.input_size))}"
     cost = "" if model.multiply_adds is None else f"{model.multiply_adds / 1e6:,.1f} M"
     error = f"{model.headline.beside(model.dataset)}, {model.headline.source}" if model.headline else ""
     memory = f"{numbers.activation_bytes / 1e6:,.1f} MB"
-    name = f"`{model.name}`<br>{model.about}"
-    cells = (name, f"{model.dataset}, {size}", f"{model.parameters:,}", cost, numbers.field, memory, error)
+    name = f"`{model.name}`<br>{model.about}. {image}"
+    cells = (name, f"{model.parameters:,}", cost, numbers.field, memory, error)
     return f"| {' | '.join(cells)} |"
 
 
@@ -131,7 +134,7 @@ def origin(plate: Plate) -> str:
     paper, of, file = plate.paper, plate.of, plates.home(plate).__name__
     built = f"{{py:obj}}`{of.__name__} <{of.__module__}.{of.__qualname__}>`"
     cell = "" if file == of.__module__ else f" with the cells of {{py:mod}}`{file}`"
-    return f"{paper.year}, {paper.authors}. Code: {built}{cell}."
+    return f"{paper.year}, {paper.authors.removesuffix('.')}. Code: {built}{cell}."
 
 
 def published(plate: Plate) -> str:
@@ -149,24 +152,58 @@ def published(plate: Plate) -> str:
 
 def picture(drawing: Drawing) -> str:
     """A drawing in both themes, of which the page shows one; the browser loads it when it comes near."""
-    alternative = f"{drawing.title}, drawn; in words below"
     size = f'width="{drawing.width}" height="{drawing.height}"'
     images = "".join(
-        f'<img class="only-{theme}" loading="lazy" {size} alt="{escape(alternative)}" '
+        f'<img class="only-{theme}" loading="lazy" {size} alt="{escape(alternative(drawing))}" '
         f'src="../{IMAGES}/{escape(getattr(drawing, theme))}">'
         for theme in ("light", "dark")
     )
     return f"<figure><div>{images}</div><figcaption>{escape(drawing.title)}</figcaption></figure>"
 
 
+def alternative(drawing: Drawing) -> str:
+    """What stands for a drawing where it is not seen; the page of the drawings alone has all of it in words."""
+    return f"Drawing of {drawing.title}, in words by the link below"
+
+
 def pictures(plate: Plate, content: Content) -> str:
-    """The drawings of a plate beside each other, and in words."""
+    """The drawings of a plate beside each other, and a link to them alone."""
     shown = "".join(map(picture, content.drawings))
-    words = "".join(f"<p>{escape(one.title)}: {escape(one.words)}</p>" for one in content.drawings)
+    alone = f'<a href="../{IMAGES}/{address(plate)}.html">These drawings alone, and in words</a>'
     return (
         f'<div class="atlas-drawings" tabindex="0" role="group" aria-label="Drawings of {escape(plate.title)}">{shown}'
-        f"</div><details><summary>The drawings in words</summary>{words}</details>"
+        f'</div><p class="atlas-alone">{alone}</p>'
     )
+
+
+def alone(plate: Plate, content: Content) -> str:
+    """A page with the drawings of a plate in full size, and what they show in words."""
+    media = 'media="(prefers-color-scheme: dark)"'
+    parts = "".join(
+        f'<h2>{escape(one.title)}</h2><picture><source {media} srcset="{escape(one.dark)}">'
+        f'<img src="{escape(one.light)}" width="{one.width}" height="{one.height}" loading="lazy" '
+        f'alt="Drawing of {escape(one.title)}, in words below"></picture><p>{escape(one.words)}</p>'
+        for one in content.drawings
+    )
+    light, dark = (
+        {f"--{name}": PALETTE[theme][name] for name in ("paper", "ink", "blue")} for theme in ("light", "dark")
+    )
+    css = (
+        f":root{{{variables(light)}}}@media(prefers-color-scheme:dark){{:root{{{variables(dark)}}}}}"
+        "body{max-width:44rem;margin:2rem auto;padding:0 1rem;background:var(--paper);color:var(--ink);"
+        "font:1rem/1.6 system-ui,sans-serif}a{color:var(--blue)}img{display:block}"
+    )
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Drawings of {escape(plate.title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{css}</style></head><body><main>'
+        f"<h1>Drawings of {escape(plate.title)}</h1>"
+        f'<p><a href="../../{PAGE}.html#plate-{address(plate)}">Back to the atlas</a></p>{parts}</main></body></html>'
+    )
+
+
+def variables(values: dict[str, str]) -> str:
+    """CSS declarations."""
+    return ";".join(f"{name}:{value}" for name, value in values.items())
 
 
 def choice(name: str, label: str, options: dict[str, str]) -> str:
@@ -265,12 +302,17 @@ def code(literal: re.Match) -> str:
 
 
 def copy_drawings(app: Sphinx, error: Exception | None) -> None:
-    """Put the drawings into the built book."""
-    if error is None and app.builder.format == "html":
+    """Put the drawings into the built book, and the pages that show them alone."""
+    if error is None and app.builder.format == "html" and PAGE in app.env.found_docs:
         target = Path(app.outdir) / IMAGES
         target.mkdir(parents=True, exist_ok=True)
-        for path in kept(app.env).glob("*.svg"):
-            shutil.copyfile(path, target / path.name)
+        contents = plates.contents(plates.plates(), kept(app.env))
+        for plate in plates.plates():
+            content = contents[plate.slug]
+            (target / f"{address(plate)}.html").write_text(alone(plate, content), encoding="utf-8")
+            for one in content.drawings:
+                shutil.copyfile(kept(app.env) / one.light, target / one.light)
+                shutil.copyfile(kept(app.env) / one.dark, target / one.dark)
 
 
 def setup(app: Sphinx) -> None:

@@ -36,7 +36,7 @@ DRAWN_BY = ("drawing.py", "graph.py", "html.py", "layout.py", "style.py", "asset
 MOST_BLOCKS = 4
 """So many kinds of block are drawn on one plate."""
 MOST_CARDS = 60
-"""So many cards are drawn of a whole network."""
+"""So many cards a drawing may have; what has more is folded."""
 FEW = 3
 """So many plates are made in this process: to start others takes seconds."""
 
@@ -195,12 +195,13 @@ def form_of(block: nn.Module) -> frozenset:
 def draw(
     module: nn.Module, size: tuple[int, ...], title: str, stem: str, folder: Path, depth: int | None = None
 ) -> Drawing:
-    """Draw a module into two files, one a theme. What is folded and still too long has small units folded too."""
+    """Draw a module into two files, one a theme. What is too long is folded, in the end down to its smallest units."""
     inputs = len(inspect.signature(module.forward).parameters)
     drawn = Fed(module, inputs) if inputs > 1 else module
     closed = ()
-    if depth and len(network_graph(drawn, size, depth=depth)) > MOST_CARDS:
-        closed = tuple({type(part) for part in module.modules() if ours(part) and part is not module})
+    if len(network_graph(drawn, size, depth=depth)) > MOST_CARDS:
+        depth, small = 1, {type(part) for part in module.modules() if ours(part) and part is not module}
+        closed = tuple(small) if len(network_graph(drawn, size, depth=depth)) > MOST_CARDS else ()
     shown = diagram(drawn, size, id="drawing", title=title, depth=depth, closed=closed)
     names = {}
     for theme in ("light", "dark"):

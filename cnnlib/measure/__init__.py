@@ -18,6 +18,7 @@ from cnnlib.measure.layers import LayerRow, LayerTable, activation_bytes, count_
 from cnnlib.measure.lesions import Lesion, lesions
 from cnnlib.measure.memory import OPTIMIZER_STATES, TrainingMemory, training_memory
 from cnnlib.measure.projection import Projection, bottleneck_projections, projection
+from cnnlib.measure.reuse import SourceWeights, source_weights
 from cnnlib.measure.shattering import gradient_correlation
 from cnnlib.measure.similarity import features, nearest, perceptual_distance, pixel_distance, same_class
 from cnnlib.measure.theoretical import FieldRow, ReceptiveField, receptive_field

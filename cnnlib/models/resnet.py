@@ -244,23 +244,30 @@ class ResNet(nn.Module):
         return self.fc(self.pool(self.stages(self.stem(x))).flatten(1))
 
 
-def cifar_resnet(depth: int, num_classes: int = 10, shortcut: str = "A") -> ResNet:
+def cifar_resnet(depth: int, num_classes: int = 10, shortcut: str = "A", width: float = 1.0) -> ResNet:
     """Return the residual net of ``depth`` = 6n + 2 layers for 32x32 images, with the shortcuts of one option.
+
+    ``width`` multiplies the paper's numbers of maps.
 
     Raises:
         BadOption: for another depth, or if ``shortcut`` is not ``"A"``, ``"B"`` or ``"C"``.
     """
     block = partial(ResidualBlock, shortcut=find_shortcut(shortcut))
-    return ResNet(block, cifar_depths(depth), (16, 32, 64), num_classes=num_classes)
+    return _cifar(block, depth, width, num_classes)
 
 
-def cifar_plain(depth: int, num_classes: int = 10) -> ResNet:
-    """Return the plain net of ``depth`` = 6n + 2 layers for 32x32 images.
+def cifar_plain(depth: int, num_classes: int = 10, width: float = 1.0) -> ResNet:
+    """Return the plain net of ``depth`` = 6n + 2 layers for 32x32 images. ``width`` as above.
 
     Raises:
         BadOption: for another depth.
     """
-    return ResNet(PlainBlock, cifar_depths(depth), (16, 32, 64), num_classes=num_classes)
+    return _cifar(PlainBlock, depth, width, num_classes)
+
+
+def _cifar(block: Callable[[int, int, int], nn.Module], depth: int, width: float, num_classes: int) -> ResNet:
+    widths = [int(width * maps) for maps in (16, 32, 64)]
+    return ResNet(block, cifar_depths(depth), widths, stem_width=widths[0], num_classes=num_classes)
 
 
 def cifar_depths(depth: int) -> tuple[int, int, int]:

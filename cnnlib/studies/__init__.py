@@ -9,6 +9,7 @@ from cnnlib.studies import (
     keypoints,
     precision,
     released,
+    search,
     variants,
 )
 from cnnlib.studies.alexnet_tricks import steps_to
@@ -16,7 +17,9 @@ from cnnlib.studies.comparison import compare, with_recorded
 from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.fusion import Fused, Fusion, fuse
+from cnnlib.studies.mixtures import Mixture, Mixtures, mix
 from cnnlib.studies.record import Probed, Record, load_records
-from cnnlib.studies.running import load_ensemble, publish, run, run_ensemble
+from cnnlib.studies.running import load_ensemble, load_mixtures, publish, run, run_ensemble, run_mixtures
+from cnnlib.studies.speed import LayerTime, Speed, layer_times, load_speeds, measure_speed
 from cnnlib.studies.statistics import Summary, differ, summarise
 from cnnlib.studies.study import STUDIES, Arm, Scale, Study, find_study, register

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from cnnlib.data import ImageSet
+from cnnlib.measure import source_weights
+from cnnlib.models.densenet import DenseNet
+from cnnlib.studies.degradation import flow
 from cnnlib.studies.study import Arm, course_study
 from cnnlib.training import RECIPES
 
@@ -34,17 +43,44 @@ INCEPTION = course_study(
 )
 """Szegedy et al. 2014 (arXiv 1409.4842), sections 4 and 5, at 42 million multiply-adds without the heads."""
 
+_THREE = {
+    "VGG-16, narrow": Arm("vgg16-cifar", RESNET, {"width": 0.1328125, "dropout": 0.0}),
+    "ResNet-20": Arm("resnet20", RESNET),
+    "DenseNet-BC-52-12": Arm("densenet-bc-52-12", RESNET),
+}
+
+
+def inside(network: nn.Module, images: ImageSet) -> dict[str, Any]:
+    """Return how signal and gradient flow and, of a DenseNet, which maps its layers read; the probe of both studies."""
+    reads = source_weights(network) if isinstance(network, DenseNet) else ()
+    return {"flow": flow(network, images), "sources": [asdict(block) for block in reads]}
+
+
 FAMILIES = course_study(
     name="vgg-resnet-densenet",
     question="At equal parameters and with the same recipe, how do VGG, ResNet and DenseNet compare?",
     arms={
-        "VGG-16, narrow": Arm("vgg16-cifar", RESNET, {"width": 0.1328125, "dropout": 0.0}),
-        "ResNet-20": Arm("resnet20", RESNET),
-        "DenseNet-BC-52-12": Arm("densenet-bc-52-12", RESNET),
+        **_THREE,
+        "plain-56, narrow": Arm("plain56", RESNET, {"width": 0.5625}),
+        "ResNet-56, narrow": Arm("resnet56", RESNET, {"width": 0.5625}),
     },
     short=100,
+    mixed=tuple(_THREE),
+    probe=inside,
 )
-"""0.26 to 0.27 million parameters each."""
+"""0.26 to 0.27 million parameters each. The last two are about as deep as the DenseNet: no shortcut, and addition.
+
+The networks of the first three arms are averaged with each other."""
+
+EQUAL_TIME = course_study(
+    name="equal-time",
+    question="With the same time for the training, how do VGG, ResNet and DenseNet of equal parameters compare?",
+    arms=_THREE,
+    short=300,
+    equal_time="ResNet-20",
+    probe=inside,
+)
+"""The same three networks. The budget is the length of ResNet-20; the others take as long, each at its own speed."""
 
 EFFICIENT = course_study(
     name="efficient-nets",
@@ -59,3 +95,20 @@ EFFICIENT = course_study(
     short=120,
 )
 """28 to 69 million multiply-adds each."""
+
+SCALING = course_study(
+    name="compound-scaling",
+    question="At four times the multiply-adds, should a net be wider, deeper, on larger images, or some of each?",
+    arms={
+        "base": Arm("scaled-resnet", RESNET),
+        "width": Arm("scaled-resnet", RESNET, {"widths": [16, 32, 64]}),
+        "depth": Arm("scaled-resnet", RESNET, {"depths": [7, 8, 8]}),
+        "resolution": Arm("scaled-resnet", RESNET, {"resolution": 64}),
+        "all three": Arm("scaled-resnet", RESNET, {"widths": [10, 20, 40], "depths": [2, 3, 3], "resolution": 44}),
+    },
+    short=400,
+)
+"""Tan and Le 2019 (arXiv 1905.11946), Table 3, at 26.4 to 26.8 million multiply-adds but for the base's 6.7.
+
+``all three`` has 1.33 times the depth, 1.25 times the width and 1.375 times the resolution. The paper's constants give
+1.2^2, 1.1^2 and 1.15^2 for a cost of four. Shapes are whole numbers, so these cannot be met exactly."""

@@ -8,7 +8,7 @@ import pytest
 from cnnlib.data import shapes10
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import card, create
-from cnnlib.studies import STUDIES, compare, load_records, run
+from cnnlib.studies import STUDIES, compare, load_records, run, search
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training.network import registered
 
@@ -20,6 +20,7 @@ AT_EQUAL_PARAMETERS = {  # study: by how much the largest network may exceed the
     "higher-order": 1.0,
     "residual-variants": 1.04,
     "vgg-resnet-densenet": 1.03,
+    "equal-time": 1.03,
 }
 
 
@@ -47,6 +48,8 @@ def test_a_study_is_complete(name):
     assert study.question.endswith("?")
     assert {"smoke", "medium", "full"} <= study.budgets.keys()
     assert study.ensemble is None or study.ensemble in study.arms
+    assert study.equal_time is None or study.equal_time in study.arms
+    assert set(study.mixed) <= study.arms.keys()
     assert all(len(scale.seeds) >= 3 for budget, scale in study.budgets.items() if budget != "smoke")
     assert study.scale("full").recipe(study.arms[next(iter(study.arms))].recipe).full_length == ""
     arms = [(arm.model, repr(arm.overrides), arm.recipe, arm.precision) for arm in study.arms.values()]
@@ -60,7 +63,7 @@ def test_the_shipped_records_fit_the_study(study):
 
 
 def test_every_folder_of_shipped_records_belongs_to_a_study():
-    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} <= set(STUDIES)
+    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} <= {*STUDIES, search.NAME}
 
 
 @pytest.mark.parametrize(("name", "ratio"), AT_EQUAL_PARAMETERS.items())
@@ -83,6 +86,14 @@ def test_inception_modules_have_the_same_cost():
     costs = [multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms]
     assert len(costs) == 2
     assert costs[0] == pytest.approx(costs[1], rel=0.001)
+
+
+def test_scaled_nets_have_the_same_cost_and_the_base_a_quarter_of_it():
+    arms = STUDIES["compound-scaling"].arms
+    base, *scaled = (multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms.values())
+    assert len(scaled) == 4
+    assert max(scaled) <= 1.02 * min(scaled)
+    assert all(cost == pytest.approx(4 * base, rel=0.02) for cost in scaled)
 
 
 def test_degradation_has_both_kinds_at_each_depth():

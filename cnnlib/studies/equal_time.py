@@ -1,0 +1,76 @@
+"""Trainings of equal time: how many steps each network takes while another one takes its own.
+
+How long a step takes depends on the machine, so the speeds are measured there, once a study and budget, before the
+first training. They are kept beside the records: a study that was broken off goes on with the same lengths.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+from cnnlib import settings
+from cnnlib.data import ImageSet
+from cnnlib.studies.errors import RecordError
+from cnnlib.studies.study import Arm, Scale, Study
+from cnnlib.training import Recipe, fit
+
+ROUNDS = 3
+STEPS = {"cpu": 5, "cuda": 100}
+"""Steps of one measurement, the first of which is not counted."""
+
+
+def speeds(study: Study, scale: Scale, images: ImageSet) -> dict[str, float]:
+    """Return the images a second at which each arm trains here: the median of some short trainings, taken in turns."""
+    steps = STEPS.get(settings.device().type, 5)
+    few = replace(images, test_images=images.test_images[:64], test_labels=images.test_labels[:64])
+    measured: dict[str, list[float]] = {label: [] for label in study.arms}
+    for _ in range(ROUNDS):
+        for label, arm in study.arms.items():
+            recipe = scale.recipe(arm.recipe).limited(steps=steps)
+            train = few.subset(min(len(few.train_labels), 10 * recipe.batch_size))
+            run = fit((arm.model, dict(arm.overrides)), train, recipe, precision=arm.precision, progress=False)
+            measured[label].append(run.images_per_second)
+    return {label: statistics.median(values) for label, values in measured.items()}
+
+
+def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | None = None) -> dict[str, int]:
+    """Return the number of steps of each arm; ``kept`` is a file that holds them, or will.
+
+    Raises:
+        RecordError: if the file is damaged, or made for other arms.
+    """
+    path = Path(kept) if kept else None
+    if path and path.exists():
+        try:
+            steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise RecordError(f"{path} holds no lengths of trainings ({error}); delete it") from error
+        if steps.keys() != study.arms.keys():
+            raise RecordError(f"{path} was made for other arms than the study {study.name!r} has now; delete it")
+        return steps
+    speed = speeds(study, scale, images)
+    recipes = {label: scale.recipe(arm.recipe) for label, arm in study.arms.items()}
+    reference = recipes[study.equal_time]
+    seen = reference.steps(len(images.train_labels)) * reference.batch_size
+    steps = {
+        label: max(1, round(seen * speed[label] / speed[study.equal_time] / recipes[label].batch_size))
+        for label in study.arms
+    }
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"images_per_second": speed, "steps": steps}, indent=1) + "\n", encoding="utf-8")
+    return steps
+
+
+def file_name(budget: str, stand_in: str | None = None) -> str:
+    """Return the name of the file that keeps the lengths."""
+    return f"{budget}-lengths{f'-{stand_in.lower()}' if stand_in else ''}.json"
+
+
+def recipe(scale: Scale, arm: Arm, steps: int | None) -> Recipe:
+    """Return the recipe of an arm at its length: the study's, or ``steps``."""
+    own = scale.recipe(arm.recipe)
+    return own if steps is None else own.limited(steps=steps)

@@ -4,6 +4,7 @@ from cnnlib.studies import (
     alexnet_tricks,
     closing,
     degradation,
+    efficiency,
     families,
     ilsvrc,
     keypoints,

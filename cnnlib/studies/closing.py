@@ -66,24 +66,23 @@ QUESTIONS = (
 """In the order of the chapters."""
 
 
-def answer(question: Question) -> Answer | None:
-    """Return what the records that come with the package say, in the longest budget that has both arms, if any."""
-    study = find_study(question.study)
-    records = load_records(study)
-    for budget in reversed(BUDGETS):
+def answers(question: Question) -> list[Answer]:
+    """Return what the records that come with the package say, one answer for each budget that has both arms."""
+    records = load_records(find_study(question.study))
+    found = []
+    for budget in BUDGETS:
         errors = [
             [getattr(one.run, question.measure) for one in records if (one.arm, one.run.budget) == (arm, budget)]
             for arm in question.arms
         ]
         if all(errors):
-            return Answer(question, budget, tuple(map(summarise, errors)))
-    return None
+            found.append(Answer(question, budget, tuple(map(summarise, errors))))
+    return found
 
 
 def answers_table(questions: Sequence[Question] = QUESTIONS) -> Table:
     """Return the answers as a table. Questions without records are named below it."""
-    answers = [found for found in map(answer, questions) if found]
-    without = [question.asks for question in questions if not answer(question)]
+    without = [question.asks for question in questions if not answers(question)]
     notes = [
         "Mean ± standard deviation (number of seeds), after the last step, on CIFAR-10. A difference counts as shown "
         "where the 95 % confidence intervals of the means do not overlap; a single run has none.",
@@ -93,20 +92,21 @@ def answers_table(questions: Sequence[Question] = QUESTIONS) -> Table:
     return Table(
         caption="What this book's own trainings say",
         columns=(
-            *(Column("with against without", numeric=False), Column("study", numeric=False)),
-            *(Column("budget", numeric=False), Column("error", numeric=False), Column("with", "%")),
-            *(Column("without", "%"), Column("difference", numeric=False)),
+            *(Column("with against without", numeric=False), Column("budget", numeric=False)),
+            *(Column("error", numeric=False), Column("with", "%"), Column("without", "%")),
+            *(Column("difference", numeric=False), Column("study", numeric=False)),
         ),
         rows=tuple(
             (
                 one.question.asks,
-                one.question.study,
                 one.budget,
                 "training" if one.question.measure == "train_error" else "test",
                 *(f"{error} ({error.n})" for error in one.errors),
                 _verdict(one),
+                one.question.study,
             )
-            for one in answers
+            for question in questions
+            for one in answers(question)
         ),
         notes=notes,
     )

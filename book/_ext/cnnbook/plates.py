@@ -9,12 +9,14 @@ tells from which sources they were made.
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import inspect
 import json
-import multiprocessing
 import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -259,13 +261,18 @@ def contents(wanted: Sequence[Plate], folder: Path) -> dict[str, Content]:
     folder.mkdir(parents=True, exist_ok=True)
     kept = {plate.slug: folder / f"{plate.slug}.{key(plate)}.json" for plate in wanted}
     missing = [plate.slug for plate in sorted(wanted, key=work, reverse=True) if not kept[plate.slug].exists()]
-    jobs = [(slug, folder, kept[slug]) for slug in missing]
-    if len(jobs) > FEW:
-        with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:  # a fork after use of PyTorch may hang
-            pool.starmap(keep, jobs, chunksize=1)
+    if len(missing) > FEW:
+        workers = os.cpu_count() or 1
+        command = [sys.executable, "-m", __name__, str(folder)]
+        paths = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), *sys.path)))
+        shares = [missing[first::workers] for first in range(workers)]
+        running = [subprocess.Popen([*command, *share], env=os.environ | {"PYTHONPATH": paths}) for share in shares]
+        statuses = [process.wait() for process in running]
+        if any(statuses):
+            raise RuntimeError("the plates of the atlas could not all be made; see the messages above")
     else:
-        for job in jobs:
-            keep(*job)
+        for slug in missing:
+            keep(slug, folder)
     return {slug: load(path) for slug, path in kept.items()}
 
 
@@ -274,13 +281,13 @@ def work(plate: Plate) -> int:
     return sum(int(number) for model in plate.models for number in re.findall(r"\d{2,4}", model.name))
 
 
-def keep(slug: str, folder: Path, path: Path) -> None:
+def keep(slug: str, folder: Path) -> None:
     """Make a plate's content and write it down; what older sources gave is removed."""
-    torch.set_num_threads(1)
-    content = make(next(plate for plate in plates() if plate.slug == slug), folder)
+    plate = next(plate for plate in plates() if plate.slug == slug)
+    content = make(plate, folder)
     for old in folder.glob(f"{slug}.*.json"):
         old.unlink()
-    path.write_text(json.dumps(asdict(content)), encoding="utf-8")
+    (folder / f"{slug}.{key(plate)}.json").write_text(json.dumps(asdict(content)), encoding="utf-8")
 
 
 def load(path: Path) -> Content:
@@ -288,3 +295,10 @@ def load(path: Path) -> Content:
     content = json.loads(path.read_text(encoding="utf-8"))
     numbers = {name: Numbers(**one) for name, one in content["numbers"].items()}
     return Content(numbers, tuple(Drawing(**one) for one in content["drawings"]))
+
+
+if __name__ == "__main__":  # one of several processes that share the work
+    torch.set_num_threads(1)
+    gc.freeze()  # nothing that is there by now needs to be looked at again
+    for name in sys.argv[2:]:
+        keep(name, Path(sys.argv[1]))

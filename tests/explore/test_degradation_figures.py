@@ -52,6 +52,13 @@ def test_along_the_net_stretches_nets_to_one_width():
     assert [label.get_text() for label in ticked.axes[0].get_xticklabels()] == ["x", "y"]
 
 
+def test_along_the_net_draws_the_spread_as_bars():
+    figure = along_the_net({"a": [1, 2, 3], "b": [4, 5, 6]}, spread={"b": [0.5, 0, 1]}, title="")
+    (container,) = figure.axes[0].containers
+    bars = [tuple(segment[:, 1]) for segment in container.lines[2][0].get_segments()]
+    assert bars == [(3.5, 4.5), (5, 5), (5, 7)]
+
+
 @pytest.mark.parametrize("lines", [{}, {"a": [1]}])
 def test_along_the_net_needs_values(lines):
     with pytest.raises(NothingToDraw, match="at least two values"):

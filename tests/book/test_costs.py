@@ -30,10 +30,14 @@ def test_long_trainings_say_more_than_short_ones():
     runs = [run("resnet20", 100.0, steps=10), run("resnet20", 300.0, steps=900), run("resnet56", 9.0, steps=20)]
     (speed,) = costs.speeds(runs)
     assert (speed.model, speed.images_per_second, speed.runs) == ("resnet20", 300.0, 1)
+    on_gpu = {"device": "a GPU", "device_type": "cuda"}
+    long, short = (run("resnet20", 5.0, steps=steps, **on_gpu) for steps in (1000, 999))
+    assert len(costs.speeds([long])) == 1
+    assert costs.speeds([short]) == []
 
 
 def test_trainings_that_share_a_gpu_use_it_together():
-    (speed,) = costs.speeds([run("resnet20", 1000.0, device="a GPU", device_type="cuda", together=8)])
+    (speed,) = costs.speeds([run("resnet20", 1000.0, device="a GPU", device_type="cuda", together=8, steps=5000)])
     assert "8 trainings at a time" in speed.hardware
     alone = dataclasses.replace(speed, images_per_second=8000.0, together=1)
     assert costs.estimated([speed]) == costs.estimated([alone])

@@ -27,6 +27,8 @@ NETWORKS = ("resnet18", "resnet50", "resnet152")
 """Those whose cost on ImageNet is estimated."""
 COUNTS = (1, 4, 8)
 """Processes that train together, each with hardware of its own."""
+LEAST_STEPS = {"cpu": 1, "cuda": 1000}
+"""A shorter training says nothing about speed: on a GPU it is over before its start no longer counts."""
 DAY = 86_400
 MEASURED = """\
 | Network | Multiply-adds | Hardware | Images/s | An epoch | The paper's recipe |
@@ -64,6 +66,8 @@ def speeds(runs: Iterable[Run]) -> list[Speed]:
     """
     groups: dict[tuple[str, int, str, int], list[Run]] = {}
     for run in runs:
+        if run.steps < LEAST_STEPS.get(run.device_type, 1):
+            continue
         cost = cost_of(run.model, json.dumps(run.overrides))
         groups.setdefault((run.hardware, run.together, run.model, cost), []).append(run)
     chosen: dict[tuple[str, str], Speed] = {}

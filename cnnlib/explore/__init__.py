@@ -20,7 +20,7 @@ _HOME = {
     "smallest_difference": "effects",
     "gallery": "rows",
     "conv_arithmetic": "convolution",
-    "complexity": "complexity",
+    "complexity_explorer": "complexity",
     "depth_errors": "degradation",
     "depth_explorer": "depth",
     "channel_spread": "channels",

@@ -124,7 +124,7 @@ def radius(net: ImageNetNet) -> float:
     return round(2.6 * math.sqrt(net.parameters / 1e6), 1)
 
 
-def complexity(
+def complexity_explorer(
     id: str = "complexity", *, cost: str = "multiply_adds", year: int | None = None, net: str = "GoogLeNet"
 ) -> Html:
     """Return the explorer, started with one kind of cost, the networks up to a year, and one of them chosen.

@@ -5,7 +5,9 @@ Canziani, Paszke and Culurciello 2017, "An Analysis of Deep Neural Network Model
 the activations are the values that all layers put out for one image. Errors are published ones, of one net and one
 central crop: those of torchvision's first weights, and the paper's own where torchvision has none.
 
-Counting the activations of all these networks takes minutes, so the numbers lie in ``imagenet_activations.json``;
+Images have the size of the paper, but for EfficientNet-B2, whose weights torchvision evaluates at 288 pixels.
+
+Counting all these networks takes minutes, so the numbers lie in ``imagenet_counts.json``;
 ``python -m cnnlib.studies.imagenet`` writes it again, and a test compares.
 """
 
@@ -23,7 +25,7 @@ from cnnlib.models import card, create
 
 FLOAT = 4
 """Bytes of a value."""
-COUNTS = Path(__file__).with_name("imagenet_activations.json")
+COUNTS = Path(__file__).with_name("imagenet_counts.json")
 
 CHOSEN = {  # family: name of the model, and how the figure calls it
     "AlexNet": {"alexnet-torchvision": "AlexNet, one column"},
@@ -65,6 +67,9 @@ CHOSEN = {  # family: name of the model, and how the figure calls it
     },
     "EfficientNet": {f"efficientnet-b{number}": f"EfficientNet-B{number}" for number in range(8)},
 }
+
+SIDES = {"efficientnet-b2": 288}
+"""Pixels where the published error is not that of the paper's size."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def nets() -> tuple[ImageNetNet, ...]:
             found.append(
                 ImageNetNet(
                     *(name, label, family, known.paper.year, error.value, error.source),
-                    *(known.multiply_adds, known.parameters, counts[name], known.input_size[-1]),
+                    *(counts[name]["multiply_adds"], known.parameters, counts[name]["activations"], side(name)),
                 )
             )
     return tuple(found)
@@ -137,13 +142,19 @@ def frontier(chosen: Sequence[ImageNetNet], cost: str) -> list[ImageNetNet]:
     return best
 
 
-def count_activations(name: str) -> int:
-    """Return the number of values that all layers of a network put out for one image of its paper's size."""
+def side(name: str) -> int:
+    """Return the width of the images for which a network is counted."""
+    return SIDES.get(name, card(name).input_size[-1])
+
+
+def count(name: str) -> dict[str, int]:
+    """Return the multiply-adds for one image, and the number of values that all layers put out for it."""
     with torch.device("meta"):
         net = create(name).eval()
-    return layer_table(net, card(name).input_size).total.activation_bytes // FLOAT
+    total = layer_table(net, (3, side(name), side(name))).total
+    return {"multiply_adds": total.multiply_adds, "activations": total.activation_bytes // FLOAT}
 
 
 if __name__ == "__main__":
-    counted = {name: count_activations(name) for names in CHOSEN.values() for name in names}
+    counted = {name: count(name) for names in CHOSEN.values() for name in names}
     COUNTS.write_text(json.dumps(counted, indent=1) + "\n", encoding="utf-8")

@@ -50,14 +50,41 @@ def diagram(
     """
     cards = network_graph(model, input_size, depth=depth, closed=closed)
     edges = [(source, target) for target, card in enumerate(cards) for source in card.sources]
-    weak = weak_edges(cards, edges)
+    return draw(
+        cards,
+        id=id,
+        title=title or type(model).__name__,
+        caption=caption,
+        words=in_words(cards),
+        weak=weak_edges(cards, edges),
+        names=names,
+    )
+
+
+def draw(
+    cards: Sequence[Card],
+    *,
+    id: str,
+    title: str,
+    caption: str,
+    words: str,
+    weak: Sequence[bool] | None = None,
+    names: bool = False,
+) -> Html:
+    """Draw cards and the lines between them.
+
+    Args:
+        cards: each after those it reads.
+        id, title, caption, names: as for :func:`diagram`.
+        words: what is drawn, in sentences.
+        weak: which lines, in the order of the cards and their sources, are shortcuts; default none.
+    """
+    edges = [(source, target) for target, card in enumerate(cards) for source in card.sources]
     texts = [_texts(card, names) for card in cards]
     widest = max((_width(card, text) for card, text in zip(cards, texts, strict=True) if _is_layer(card)), default=0.0)
     sizes = [_size(card, text, widest) for card, text in zip(cards, texts, strict=True)]
-    layout = place(sizes, edges, weak, labelled=[_label_below(index, cards, edges) for index in range(len(cards))])
-
-    title = title or type(model).__name__
-    words = in_words(cards)
+    labelled = [_label_below(index, cards, edges) for index in range(len(cards))]
+    layout = place(sizes, edges, weak or [False] * len(edges), labelled=labelled)
     svg = _svg(cards, texts, sizes, layout, title, words)
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     body = f'<div class="cnn-scroll" tabindex="0" role="group" aria-label="{escape(title)}">{svg}</div>{below}'

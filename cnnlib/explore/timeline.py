@@ -1,11 +1,14 @@
-"""The winners of ILSVRC year by year: how the error fell while the nets grew deeper."""
+"""Years: the winners of ILSVRC, whose error fell while the nets grew deeper, and the compute that AlexNet's took."""
 
 from __future__ import annotations
+
+from datetime import date
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from cnnlib.explore import style
+from cnnlib.studies.efficiency import ALEXNET_LEVEL, LEVEL, years_between
 from cnnlib.studies.ilsvrc import ANNOTATOR, WINNERS
 
 _LIGHT = style.PALETTE["light"]
@@ -41,4 +44,54 @@ def ilsvrc_timeline() -> Figure:
             axes.grid(axis="x", visible=False)
     told = "; ".join(f"{w.year} {w.team} {w.error:g} %" + f", {w.layers} layers" * bool(w.layers) for w in WINNERS)
     figure.set_label(f"Winners of ILSVRC: {told}. One trained person: {ANNOTATOR:g} %.")
+    return figure
+
+
+def efficiency_timeline() -> Figure:
+    """Draw the compute that reaches AlexNet's accuracy, year by year, beside what Moore's law alone would give.
+
+    Numbers and sources are those of :mod:`cnnlib.studies.efficiency`. Moore's law halves the cost every two years.
+    """
+    first, last = ALEXNET_LEVEL[0], ALEXNET_LEVEL[-1]
+    years = [first.date.year + (point.date - date(first.date.year, 1, 1)).days / 365.25 for point in ALEXNET_LEVEL]
+    ends = [years[0], years[-1]]
+    with matplotlib.rc_context(style.rc()):
+        figure = Figure(figsize=(7.6, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(
+            *(years, [point.compute for point in ALEXNET_LEVEL]),
+            color=_LIGHT["blue"],
+            marker="o",
+            linestyle="",
+            label="least compute published",
+        )
+        axes.step(years, [point.compute for point in ALEXNET_LEVEL], where="post", color=_LIGHT["blue"], linewidth=1)
+        axes.plot(
+            *(ends, [first.compute, first.compute * 2 ** (-years_between(first, last) / 2)]),
+            color=_LIGHT["orange"],
+            linestyle="--",
+            label="halved every two years (Moore's law)",
+        )
+        for point, x in zip(ALEXNET_LEVEL, years, strict=True):
+            axes.annotate(
+                f"{point.name}: {point.compute:g}",
+                (x, point.compute),
+                (0, 8) if point is first else (0, -14),
+                textcoords="offset points",
+                ha="left" if point is first else "right" if point is last else "center",
+                fontsize=8.5,
+                bbox=_PAPER,
+            )
+        axes.set_yscale("log")
+        axes.set_ylim(0.04, 5)
+        axes.set_yticks([0.05, 0.1, 0.2, 0.5, 1, 2, 4], ["0.05", "0.1", "0.2", "0.5", "1", "2", "4"])
+        axes.minorticks_off()
+        axes.set_ylabel("teraflop/s-days")
+        axes.set_title(f"compute to reach a top-5 accuracy of {LEVEL} % on ImageNet")
+        axes.legend(loc="lower left")
+    told = "; ".join(f"{point.date:%B %Y} {point.name} {point.compute:g}" for point in ALEXNET_LEVEL)
+    figure.set_label(
+        f"Compute in teraflop/s-days: {told}. Moore's law alone would have come to "
+        f"{first.compute * 2 ** (-years_between(first, last) / 2):.2f}."
+    )
     return figure

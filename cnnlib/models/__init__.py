@@ -22,6 +22,7 @@ from cnnlib.models import (
     res2net,
     resnet,
     resnext,
+    scaled_resnet,
     senet,
     shufflenet,
     shufflenet_v2,

@@ -1,6 +1,6 @@
 """Experiments with records: what is compared, what was measured, and what that shows."""
 
-from cnnlib.studies import alexnet_tricks, degradation, families, ilsvrc, keypoints, precision, variants
+from cnnlib.studies import alexnet_tricks, degradation, families, ilsvrc, keypoints, precision, search, variants
 from cnnlib.studies.alexnet_tricks import steps_to
 from cnnlib.studies.comparison import compare, with_recorded
 from cnnlib.studies.ensembles import Ensemble, ensemble
@@ -10,5 +10,6 @@ from cnnlib.studies.mixtures import Mixture, Mixtures, mix
 from cnnlib.studies.overview import first_to_last, overview
 from cnnlib.studies.record import Probed, Record, load_records
 from cnnlib.studies.running import load_ensemble, load_mixtures, publish, run, run_ensemble, run_mixtures
+from cnnlib.studies.speed import LayerTime, Speed, layer_times, load_speeds, measure_speed
 from cnnlib.studies.statistics import Summary, differ, summarise
 from cnnlib.studies.study import STUDIES, Arm, Scale, Study, find_study, register

@@ -1,4 +1,4 @@
-"""``python -m cnnlib study``."""
+"""``python -m cnnlib study``, ``search`` and ``speed``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ EXAMPLES = """examples:
   python -m cnnlib study dropout --budget short --seeds 0 1 2
 The same command again skips what is finished and continues what was broken off.
 """
+SEARCH_EXAMPLES = """examples:
+  python -m cnnlib search --budget short                    every way to search, every seed
+  python -m cnnlib search --arms enas random-shared --seeds 0
+The same command again skips what is finished.
+"""
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
-    """Add ``study``."""
+    """Add ``study``, ``search`` and ``speed``."""
     study = subparsers.add_parser(
         "study",
         help="run one of the book's experiments and record it",
@@ -23,18 +28,47 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     study.add_argument("name", metavar="NAME", nargs="?", help="of the study; without it they are listed")
-    study.add_argument("--budget", metavar="B", help="smoke, short, medium or full; default: CNNLIB_BUDGET")
-    study.add_argument("--seeds", type=int, nargs="+", metavar="K", help="default: those of the budget")
-    study.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
-    study.add_argument(
+    _add_common(study)
+    study.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, on one GPU (1)")
+    study.set_defaults(run=run_study)
+
+    search = subparsers.add_parser(
+        "search",
+        help="search for a cell, train it and record both",
+        description="Search for a cell in every way once a seed, train the cells found, record and compare them.",
+        epilog=SEARCH_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_common(search)
+    search.set_defaults(run=run_search)
+
+    speed = subparsers.add_parser(
+        "speed",
+        help="time layers and networks on this device and record it",
+        description="Time dense and separable convolutions of several widths and batch sizes, and training steps of "
+        "small networks: about a minute on a GPU, five on two cores.",
+    )
+    speed.add_argument("--out", type=Path, default=Path("runs/speed.json"), metavar="FILE", help="(runs/speed.json)")
+    speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    speed.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16; default: the fastest of the hardware")
+    speed.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each is timed (5)")
+    speed.add_argument("--layers-only", action="store_true", help="leave the networks out")
+    speed.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
+    speed.set_defaults(run=run_speed)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--budget", metavar="B", help="smoke, short, medium or full; default: CNNLIB_BUDGET")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="K", help="default: those of the budget")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
+    parser.add_argument(
         "--out", type=Path, default=Path("runs/studies"), metavar="DIR", help="folder of the records (runs/studies)"
     )
-    study.add_argument(
+    parser.add_argument(
         "--publish", action="store_true", help="copy the finished records to those that come with the package"
     )
-    study.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
-    study.add_argument("--quiet", action="store_true", help="show no progress")
-    study.set_defaults(run=run_study)
+    parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
 def run_study(options: argparse.Namespace) -> None:
@@ -62,6 +96,7 @@ def run_study(options: argparse.Namespace) -> None:
         arms=options.arms,
         data=data,
         folder=options.out,
+        jobs=options.jobs,
         progress=not options.quiet,
     )
     print(compare(study, records))
@@ -77,3 +112,44 @@ def run_study(options: argparse.Namespace) -> None:
     if options.publish:
         for path in publish(study, budget, options.out):
             print(f"published {path}")
+
+
+def run_search(options: argparse.Namespace) -> None:
+    """Search, train what was found, print the table, and publish the records if asked to."""
+    from cnnlib import settings
+    from cnnlib.studies import StudyError, search
+    from cnnlib.training.cli import load_data, use_threads
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise StudyError("a search runs in one process; torchrun is for `train`")
+    use_threads(options.threads)
+    budget = settings.budget(options.budget)
+    runs = search.run(
+        budget=budget,
+        seeds=options.seeds,
+        arms=options.arms,
+        data=load_data("cifar10", progress=not options.quiet),
+        folder=options.out,
+        progress=not options.quiet,
+    )
+    print(search.table(runs))
+    print(f"\nrecords in {options.out / search.NAME}")
+    if options.publish:
+        for path in search.publish(budget, options.out):
+            print(f"published {path}")
+
+
+def run_speed(options: argparse.Namespace) -> None:
+    """Measure the device, print the tables and save the record."""
+    from cnnlib.studies.speed import BATCHES, PASSES, measure_speed
+    from cnnlib.training.cli import load_data, use_threads
+
+    use_threads(options.threads)
+    data = None if options.layers_only else load_data("cifar10")
+    speed = measure_speed(data, device=options.device, precision=options.precision, rounds=options.rounds)
+    for batch_size in BATCHES:
+        for work in PASSES:
+            print(f"{speed.table(batch_size, work)}\n")
+    if speed.nets:
+        print(f"{speed.nets}\n")
+    print(f"record in {speed.save(options.out)}")

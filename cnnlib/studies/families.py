@@ -95,3 +95,20 @@ EFFICIENT = course_study(
     short=120,
 )
 """28 to 69 million multiply-adds each."""
+
+SCALING = course_study(
+    name="compound-scaling",
+    question="At four times the multiply-adds, should a net be wider, deeper, on larger images, or some of each?",
+    arms={
+        "base": Arm("scaled-resnet", RESNET),
+        "width": Arm("scaled-resnet", RESNET, {"widths": [16, 32, 64]}),
+        "depth": Arm("scaled-resnet", RESNET, {"depths": [7, 8, 8]}),
+        "resolution": Arm("scaled-resnet", RESNET, {"resolution": 64}),
+        "all three": Arm("scaled-resnet", RESNET, {"widths": [10, 20, 40], "depths": [2, 3, 3], "resolution": 44}),
+    },
+    short=400,
+)
+"""Tan and Le 2019 (arXiv 1905.11946), Table 3, at 26.4 to 26.8 million multiply-adds but for the base's 6.7.
+
+``all three`` has 1.33 times the depth, 1.25 times the width and 1.375 times the resolution. The paper's constants give
+1.2^2, 1.1^2 and 1.15^2 for a cost of four. Shapes are whole numbers, so these cannot be met exactly."""

@@ -41,6 +41,7 @@ class Scale:
         seeds: one training each.
         images: use only so many training and test images (for tests); None uses all.
         batch_size: likewise, images a step instead of the recipe's.
+        log_every: steps between points of the learning curve instead of the study's: long trainings need fewer.
     """
 
     steps: int | None = None
@@ -48,6 +49,7 @@ class Scale:
     seeds: tuple[int, ...] = (0, 1, 2)
     images: int | None = None
     batch_size: int | None = None
+    log_every: int | None = None
 
     def recipe(self, recipe: Recipe) -> Recipe:
         """Return a recipe of this length and of unchanged shape."""
@@ -145,13 +147,21 @@ def register(study: Study) -> Study:
     return study
 
 
-def course_study(name: str, question: str, arms: Mapping[str, Arm], *, short: int | None, **more: Any) -> Study:
+def course_study(
+    name: str, question: str, arms: Mapping[str, Arm], *, short: int | None, medium: float = 20, **more: Any
+) -> Study:
     """Register a study with the course's budgets, and return it.
 
     ``short`` is the number of steps on a laptop, so many that its slowest arm takes three minutes; None if no number
-    would be enough. ``medium`` is 20 epochs, ``full`` the length of the recipes. ``more`` are other fields.
+    would be enough. ``medium`` is the number of epochs on a GPU, ``full`` is the length of the recipes. ``more`` are
+    other fields.
     """
-    scales = {"smoke": SMOKE, "short": short and Scale(steps=short), "medium": Scale(epochs=20), "full": Scale()}
+    scales = {
+        "smoke": SMOKE,
+        "short": short and Scale(steps=short),
+        "medium": Scale(epochs=medium, log_every=100),
+        "full": Scale(log_every=500),
+    }
     budgets = {budget: scale for budget, scale in scales.items() if scale}
     return register(Study(name, question, arms, budgets, **{"log_every": 10, "evaluate_every": 10} | more))
 

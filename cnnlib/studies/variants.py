@@ -85,6 +85,7 @@ DROPPED_DEPTH = course_study(
         "stochastic depth, p_L = 0.8": Arm("stochastic-depth-20", RECIPES["stochastic-depth"], {"survival": 0.8}),
     },
     short=360,
+    medium=250,
     subset=1000,
     evaluate_every=20,
 )

@@ -27,6 +27,7 @@ from cnnlib.table import Column, Table
 from cnnlib.training import hardware, memory
 from cnnlib.training.batches import Batches
 from cnnlib.training.errors import BenchError
+from cnnlib.training.graphs import GraphStep
 from cnnlib.training.recipe import Recipe, recipe_for
 from cnnlib.training.run import conditions
 from cnnlib.training.step import AUTOCAST, Step
@@ -43,6 +44,7 @@ class Loop:
         less_memory: freed memory is kept, and ReLUs work in place; see memory.py.
         precision: of convolutions and matrix products.
         compiled: with ``torch.compile``.
+        graph: each step is one CUDA graph; see graphs.py.
     """
 
     on_device: bool = False
@@ -51,21 +53,24 @@ class Loop:
     less_memory: bool = False
     precision: str = "fp32"
     compiled: bool = False
+    graph: bool = False
 
 
-def ladder(precision: str, *, workers: int, compile: bool) -> dict[str, Loop]:
+def ladder(device: torch.device, precision: str, *, workers: int, compile: bool) -> dict[str, Loop]:
     """Return the loops to compare, each with one thing more than the one before."""
     steps: list[tuple[str, dict[str, Any]]] = [
         (f"usual loop, {workers} workers", {}),
         ("images on the device, augmented an epoch at a time", {"on_device": True}),
         ("channels_last", {"channels_last": True}),
-        ("nothing read back, fused optimiser", {"unread": True}),
+        ("nothing read back, fused optimiser, the same algorithms every time", {"unread": True}),
         ("memory kept, ReLU in place", {"less_memory": True}),
     ]
     if precision != "fp32":
         steps.append((precision, {"precision": precision}))
     if compile:
         steps.append(("torch.compile", {"compiled": True}))
+    if device.type == "cuda":
+        steps.append(("CUDA graph", {"graph": True}))
     loops = itertools.accumulate((changes for _, changes in steps), lambda all, more: all | more)
     return {label: Loop(**changes) for (label, _), changes in zip(steps, loops, strict=True)}
 
@@ -204,7 +209,7 @@ def bench(
         data, train_images=data.train_images[:images].clone(), train_labels=data.train_labels[:images].clone()
     )
     precision = precision or hardware.precision_for(device)
-    loops = ladder(precision, workers=workers, compile=compile)
+    loops = ladder(device, precision, workers=workers, compile=compile)
     threads = torch.get_num_threads()
     speeds: dict[str, list[float]] = {label: [] for label in loops}
     with contextlib.ExitStack() as stack:
@@ -277,9 +282,10 @@ def train(loop: Loop, data: ImageSet, model: str, recipe: Recipe, workers: int, 
     module = _network(model, data).to(device, memory_format=layout)
     epochs = _epochs_on_device(data.to(device), recipe) if loop.on_device else _epochs_of_loader(data, recipe, workers)
     step = _fused_step if loop.unread else _plain_step
+    as_in_fit = (hardware.exact_convolutions(),) if loop.unread else ()
     less_memory = (memory.kept(device), memory.relu_in_place(module)) if loop.less_memory else ()
     with contextlib.ExitStack() as stack:
-        for context in less_memory:
+        for context in (*as_in_fit, *less_memory):
             stack.enter_context(context)
         take = step(module, recipe, data, loop)
         for epoch in epochs:
@@ -315,6 +321,8 @@ def _plain_step(module: nn.Module, recipe: Recipe, data: ImageSet, loop: Loop) -
 def _fused_step(module: nn.Module, recipe: Recipe, data: ImageSet, loop: Loop) -> Callable[[Tensor, Tensor], Tensor]:
     """Return this package's step."""
     step = Step(module, recipe, data, loop.precision, loop.compiled)
+    if loop.graph:
+        step = GraphStep(step)
     return lambda images, labels: step(images, labels, recipe.lr)[0]
 
 

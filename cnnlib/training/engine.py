@@ -24,15 +24,17 @@ from cnnlib.training.batches import batches_of
 from cnnlib.training.distributed import Processes
 from cnnlib.training.errors import Diverged, Interrupted, RecipeError, memory_errors_explained
 from cnnlib.training.evaluation import Evaluation, evaluate, evaluate_training_sample
+from cnnlib.training.graphs import STEPS_BEFORE, step_for
 from cnnlib.training.interrupts import Interrupts
 from cnnlib.training.network import Model, build
 from cnnlib.training.progress import Progress
 from cnnlib.training.recipe import Recipe, find_recipe
 from cnnlib.training.run import Point, Run, conditions, title
-from cnnlib.training.step import Step
 
 STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 50}
 """Losses stay on the device and are read every so many steps: reading makes a GPU wait, and costs a CPU nothing."""
+COLD_STEPS = {"cpu": 1, "cuda": STEPS_BEFORE + 1}
+"""The first steps of a session fill caches, compile and record: they do not count as a measure of speed."""
 EXPLODED = 1e4
 """A cross-entropy above this never comes back."""
 DROPOUT = 0
@@ -186,7 +188,7 @@ class _Training:
             self.module = nn.SyncBatchNorm.convert_sync_batchnorm(self.module)
         self.parameters = sum(parameter.numel() for parameter in self.module.parameters())
         self.compiled = self._compiling_pays() if compiled is None else compiled
-        self.step = Step(self.module, recipe, data, precision, self.compiled, processes)
+        self.step = step_for(self.module, recipe, data, precision, self.compiled, processes)
 
         self.done = 0
         self.history: list[Point] = []
@@ -195,14 +197,15 @@ class _Training:
         self.sums = _Sums()  # of the steps since the last point
         self.clock, self.training_clock = _Clock(), _Clock()
         self.timed_images = 0
-        self.is_warm = False
+        self.cold_steps = COLD_STEPS.get(self.device.type, 1)
         self.saved_at = 0.0
         self.interrupts = Interrupts(listening=processes.is_first)
 
     def _compiling_pays(self) -> bool:
         image = torch.zeros(1, *self.data.image_size, device=self.device)
         images = self.recipe.batch_size * self.steps / self.processes.count
-        operations = hardware.operations_per_image(self.module, image) * images
+        with hardware.SHARED:
+            operations = hardware.operations_per_image(self.module, image) * images
         layers = sum(isinstance(part, nn.Conv2d | nn.Linear) for part in self.module.modules())
         return hardware.compiling_pays(self.device, operations=operations, layers=layers)
 
@@ -241,19 +244,20 @@ class _Training:
         self._save()
 
     def _train_step(self) -> None:
-        if self.is_warm:
+        if not self.cold_steps:
             self.training_clock.start()
         if hasattr(self.module, "set_progress"):  # a net whose regularisation grows as the training goes on
             self.module.set_progress(self.done / self.steps)
         images, labels = self.batches[self.done]
-        torch.manual_seed(hardware.stream(self.seed, DROPOUT, self.processes.rank, self.done))
-        self.unread.append(self.step(images, labels, self.recipe.lr_at(self.done, self.steps)))
+        with hardware.SHARED:
+            torch.manual_seed(hardware.stream(self.seed, DROPOUT, self.processes.rank, self.done))
+            self.unread.append(self.step(images, labels, self.recipe.lr_at(self.done, self.steps)))
         self.done += 1
-        if self.is_warm:
+        if not self.cold_steps:
             self.timed_images += self.recipe.batch_size
-        else:  # the first step of a session compiles and fills caches: it does not count as a measure of speed
-            self._read()
-            self.is_warm = True
+            return
+        self._read()
+        self.cold_steps -= 1
 
     def _read(self) -> None:
         """Read the losses of the last steps from the device, and stop if one of them is absurd."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cnnlib.data import Images
 from cnnlib.data.augment import normalise
 from cnnlib.training.distributed import ALONE, Processes
-from cnnlib.training.hardware import exact_convolutions
+from cnnlib.training.hardware import SHARED, exact_convolutions
 
 BATCH_SIZE = {"cpu": 250, "cuda": 2000}
 """Images of 32x32 pixels at a time, of larger ones fewer. On a CPU larger batches leave the caches and are slower."""
@@ -103,7 +103,9 @@ def _evaluate(
     with evaluating(module):
         for images, labels in batches:
             labels = labels.to(device, non_blocking=True)
-            logits = _logits(module, images.to(device, non_blocking=True), data)
+            images = images.to(device, non_blocking=True)
+            with SHARED:
+                logits = _logits(module, images, data)
             losses.append(F.cross_entropy(logits, labels, reduction="sum"))
             correct.append((logits.argmax(1) == labels).sum())
     sums = torch.stack([torch.stack(values).cpu().double().sum() for values in (losses, correct)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import platform
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,11 @@ import torch
 from torch import nn
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+
+SHARED = threading.RLock()
+"""Held by a training while it draws random numbers or calls a network: the threads of a process share PyTorch's global
+generators, and whoever traces a network or counts its operations sees the calls of all. Only so can several trainings
+run side by side, each in a thread, with the numbers that each has alone. On a GPU a call only launches work."""
 
 # When compiling pays: estimates for a GPU.
 COMPILE_SECONDS_PER_LAYER = 1.5
@@ -108,11 +114,13 @@ def reproducible(device: torch.device) -> Iterator[None]:
     Restored are the state of PyTorch's global random number generators, the number of threads, and cuDNN's settings.
     """
     before = torch.get_num_threads()
-    try:
-        with (
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-            exact_convolutions(),
-        ):
+    with contextlib.ExitStack() as stack:
+        with SHARED:
+            stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+            stack.enter_context(exact_convolutions())
+        try:
             yield
-    finally:
-        torch.set_num_threads(before)
+        finally:
+            with SHARED:
+                stack.close()
+                torch.set_num_threads(before)

@@ -8,12 +8,15 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+STOP = threading.Event()
+"""Set by the main thread, to which alone Ctrl-C comes, when the trainings in other threads shall stop."""
+
 
 class Interrupts:
     """Holds back Ctrl-C until :meth:`check`, so that the state is whole when the training stops.
 
-    A second Ctrl-C is let through at once; then ``forced`` is true, and the state may be half-changed. Outside of the
-    main thread, where signals never arrive, this does nothing.
+    A second Ctrl-C is let through at once; then ``forced`` is true, and the state may be half-changed. In other threads
+    than the main one, where signals never arrive, :data:`STOP` takes its place.
 
     Of several processes that train together only the first listens: it needs the others to finish its step, and they
     end when it has ended.
@@ -43,7 +46,7 @@ class Interrupts:
 
     def check(self) -> None:
         """Raise the KeyboardInterrupt that was held back, if any."""
-        if self._pending:
+        if self._pending or (STOP.is_set() and not self._in_main_thread):
             raise KeyboardInterrupt
 
     @contextlib.contextmanager

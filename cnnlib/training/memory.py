@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from cnnlib.training import hardware
+
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # mallopt's names for them, from malloc.h
 USUAL_MMAP_THRESHOLD = 32 << 20
 """Where glibc's own adjustment of the threshold ends."""
@@ -49,7 +51,8 @@ def kept(device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def relu_in_place(module: nn.Module) -> Iterator[None]:
     """Within this context each ReLU of a network overwrites its input, where nothing else will read it."""
-    layers = _safe_in_place(module)
+    with hardware.SHARED:
+        layers = _safe_in_place(module)
     for layer in layers:
         layer.inplace = True
     try:

@@ -11,6 +11,7 @@ from torch import nn
 
 from cnnlib.data import Images
 from cnnlib.models import BadOption, card, create
+from cnnlib.training import hardware
 
 Model = str | tuple[str, Mapping[str, Any]] | nn.Module
 """A registered name, a name with overrides, or a module."""
@@ -27,8 +28,9 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
     else:
         name, overrides = (model, {}) if isinstance(model, str) else model
         name = card(name).name
-        torch.manual_seed(seed)
-        module = registered(name, {"num_classes": len(data.classes), **overrides})
+        with hardware.SHARED:
+            torch.manual_seed(seed)
+            module = registered(name, {"num_classes": len(data.classes), **overrides})
     overrides = json.loads(json.dumps(dict(overrides), default=_class_name))
     return name, overrides, module.to(device, memory_format=torch.channels_last)
 

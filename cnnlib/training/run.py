@@ -32,12 +32,14 @@ def conditions(
     compiled: bool,
     processes: int = 1,
     sync_bn: bool = False,
+    together: int = 1,
 ) -> str:
-    """Return device, processes, threads of each, number format and compilation in words."""
+    """Return device, processes, threads of each, number format, compilation and company in words."""
     several = f"{processes} processes, " if processes > 1 else ""
     count = f"{threads} thread{'' if threads == 1 else 's'}, " if device_type == "cpu" else ""
     normalised = ", synchronised batch normalisation" if sync_bn else ""
-    return f"{device} ({several}{count}{precision}, {'compiled' if compiled else 'eager'}{normalised})"
+    company = f", {together} trainings at a time" if together > 1 else ""
+    return f"{device} ({several}{count}{precision}, {'compiled' if compiled else 'eager'}{normalised}{company})"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Run:
             more than 10,000 a fixed random 10,000 are used.
         test: loss and error at the end on all test images.
         seconds: of the whole training with its evaluations.
-        images_per_second: of the training steps alone, the first step of a session left out.
+        images_per_second: of the training steps alone, the first steps of a session left out.
         device: processor or GPU in words.
         device_type: ``"cpu"`` or ``"cuda"``.
         threads: of PyTorch on the processor.
@@ -94,6 +96,7 @@ class Run:
         compiled: whether the network was compiled.
         processes: how many trained together, each with a processor or GPU of its own.
         sync_bn: whether they normalised with the statistics of the whole batch.
+        together: how many trainings shared the device, each of them slower for it.
         versions: of Python, torch and cnnlib.
         budget: smoke, short, medium or full, if a study set one.
         module: the trained network; not saved with the run.
@@ -122,6 +125,7 @@ class Run:
     budget: str | None = None
     processes: int = 1
     sync_bn: bool = False
+    together: int = 1
     module: nn.Module | None = field(default=None, compare=False)
 
     @property
@@ -145,6 +149,7 @@ class Run:
             self.compiled,
             self.processes,
             self.sync_bn,
+            self.together,
         )
 
     @property

@@ -33,7 +33,7 @@ class Step:
         compiled: bool,
         processes: Processes = ALONE,
     ) -> None:
-        device = next(module.parameters()).device
+        self.device = device = next(module.parameters()).device
         self.module, self.processes = module, processes
         self.mean, self.std = torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
         self.forward = processes.connect(module)
@@ -42,9 +42,11 @@ class Step:
             self.forward = torch.compile(self.forward, dynamic=False)
         self.autocast = torch.autocast(device.type, AUTOCAST[precision], enabled=precision != "fp32")
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        # A GPU reads the rate from its own memory, so that a recorded step takes the current one.
+        self.lr = torch.tensor(recipe.lr, device=device) if device.type == "cuda" else recipe.lr
         self.optimizer = torch.optim.SGD(
             [parameter for parameter in module.parameters() if parameter.requires_grad],
-            lr=recipe.lr,
+            lr=self.lr,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
             weight_decay=recipe.weight_decay,
@@ -68,8 +70,19 @@ class Step:
             Mean loss, that of auxiliary heads included, and number of correct answers, both of all processes' shares
             and before the update, as tensors on the device.
         """
-        for group in self.optimizer.param_groups:
+        self.set_lr(lr)
+        return self.update(images, labels)
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the next steps."""
+        (group,) = self.optimizer.param_groups
+        if isinstance(self.lr, Tensor):
+            group["lr"] = self.lr.fill_(lr)
+        else:
             group["lr"] = lr
+
+    def update(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Update the weights with the learning rate that was set."""
         with self.autocast:
             output = self.forward(normalise(images, self.mean, self.std))
         logits, heads = output if isinstance(output, WithAuxiliary) else (output, ())

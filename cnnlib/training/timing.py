@@ -127,7 +127,14 @@ def step_times(
     one_step = replace(
         data, train_images=data.train_images[:batch_size].clone(), train_labels=data.train_labels[:batch_size].clone()
     )
-    loop = Loop(on_device=True, channels_last=True, unread=True, less_memory=True, precision=precision)
+    loop = Loop(
+        on_device=True,
+        channels_last=True,
+        unread=True,
+        less_memory=True,
+        precision=precision,
+        graph=device.type == "cuda",
+    )
     seconds: dict[str, list[float]] = {model: [] for model in models}
     with contextlib.ExitStack() as stack:
         turns = {

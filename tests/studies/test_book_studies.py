@@ -8,7 +8,7 @@ import pytest
 from cnnlib.data import shapes10
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import card, create
-from cnnlib.studies import STUDIES, compare, load_records, run
+from cnnlib.studies import STUDIES, compare, load_records, run, search
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training.network import registered
 
@@ -63,7 +63,7 @@ def test_the_shipped_records_fit_the_study(study):
 
 
 def test_every_folder_of_shipped_records_belongs_to_a_study():
-    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} <= set(STUDIES)
+    assert {path.name for path in SHIPPED.iterdir() if path.is_dir()} <= {*STUDIES, search.NAME}
 
 
 @pytest.mark.parametrize(("name", "ratio"), AT_EQUAL_PARAMETERS.items())
@@ -86,6 +86,14 @@ def test_inception_modules_have_the_same_cost():
     costs = [multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms]
     assert len(costs) == 2
     assert costs[0] == pytest.approx(costs[1], rel=0.001)
+
+
+def test_scaled_nets_have_the_same_cost_and_the_base_a_quarter_of_it():
+    arms = STUDIES["compound-scaling"].arms
+    base, *scaled = (multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms.values())
+    assert len(scaled) == 4
+    assert max(scaled) <= 1.02 * min(scaled)
+    assert all(cost == pytest.approx(4 * base, rel=0.02) for cost in scaled)
 
 
 def test_degradation_has_both_kinds_at_each_depth():

@@ -155,6 +155,25 @@ def test_the_schema_finds_what_is_wrong(study, data, tmp_path, spoil):
         jsonschema.validate(content, SCHEMA)
 
 
+def test_several_jobs_need_a_gpu(study, data, monkeypatch):
+    monkeypatch.setattr("cnnlib.settings.device", lambda: torch.device("cpu"))
+    with pytest.raises(StudyError, match="2 trainings at a time need a GPU: a cpu is busy with one"):
+        go(study, data, jobs=2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_side_by_side_is_the_same_as_one_after_the_other(study, data, tmp_path):
+    alone = go(study, data)
+    together = go(study, data, jobs=4, folder=tmp_path)
+    assert [(record.arm, record.run.seed) for record in together] == [(record.arm, record.run.seed) for record in alone]
+    for one, other in zip(alone, together, strict=True):
+        assert [p.train_loss for p in other.run.history] == [p.train_loss for p in one.run.history]
+        assert other.run.test == one.run.test
+        assert (one.run.together, other.run.together) == (1, 4)
+        assert "4 trainings at a time" in other.run.hardware
+    assert go(study, data, jobs=4, folder=tmp_path) == together  # read from their records
+
+
 def test_finished_trainings_are_skipped(study, data, tmp_path, monkeypatch):
     first = go(study, data, folder=tmp_path)
     steps = count_steps(monkeypatch)

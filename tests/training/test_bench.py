@@ -7,6 +7,8 @@ from cnnlib.training import BenchError, RecipeError
 from cnnlib.training.bench import Bench, Limits, Loop, bench, bytes_moved, ladder, limits, train
 from cnnlib.training.recipe import RECIPES
 
+CPU = torch.device("cpu")
+
 
 def speeds(**rows: tuple[float, ...]) -> Bench:
     return Bench("m", 8, "cpu", rows, operations=1e6, bytes=2e6, limits={"fp32": Limits(1e9, 2e9)})
@@ -14,7 +16,7 @@ def speeds(**rows: tuple[float, ...]) -> Bench:
 
 def test_all_loops_train_in_turns_each_in_a_process(data):
     result = bench(data, "alexnet-cifar", batch_size=8, rounds=2, steps=2, workers=1, precision="bf16")
-    assert list(result.speeds) == list(ladder("bf16", workers=1, compile=False))
+    assert list(result.speeds) == list(ladder(CPU, "bf16", workers=1, compile=False))
     assert all(len(values) == 2 and min(values) > 0 for values in result.speeds.values())
     text = str(result)
     assert "Training alexnet-cifar, batch 8" in text
@@ -23,19 +25,26 @@ def test_all_loops_train_in_turns_each_in_a_process(data):
     assert "a product of matrices in bf16 reaches" in text.replace("\n", " ")
 
 
-@pytest.mark.parametrize("loop", [*ladder("bf16", workers=0, compile=False).values()])
+@pytest.mark.parametrize("loop", [*ladder(CPU, "bf16", workers=0, compile=False).values()])
 def test_each_loop_trains(loop, data):
     images = iter(train(loop, data, "alexnet-cifar", RECIPES["alexnet"].replace(batch_size=32), 0, torch.device("cpu")))
     assert [next(images) for _ in range(2)] == [96, 96]
 
 
 def test_each_loop_has_one_thing_more_than_the_one_before():
-    loops = [*ladder("bf16", workers=2, compile=True).values()]
+    loops = [*ladder(CPU, "bf16", workers=2, compile=True).values()]
     assert loops[0] == Loop()
     assert loops[-1] == Loop(True, True, True, True, "bf16", True)
     for before, after in itertools.pairwise(loops):
         assert sum(a != b for a, b in zip(vars(before).values(), vars(after).values(), strict=True)) == 1
-    assert [*ladder("fp32", workers=2, compile=False).values()] == loops[:5]
+    assert [*ladder(CPU, "fp32", workers=2, compile=False).values()] == loops[:5]
+
+
+def test_on_a_gpu_the_step_becomes_a_graph_at_last():
+    on_cpu, on_gpu = (ladder(torch.device(name), "bf16", workers=2, compile=True) for name in ("cpu", "cuda"))
+    *before, last = on_gpu.items()
+    assert dict(before) == on_cpu
+    assert last == ("CUDA graph", Loop(True, True, True, True, "bf16", True, graph=True))
 
 
 def test_ratios_are_medians_of_the_rounds():

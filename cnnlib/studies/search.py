@@ -1,0 +1,402 @@
+"""Four ways to search for a cell, and none: the cells found, trained from scratch with one recipe, tested once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from cnnlib import settings
+from cnnlib.data import ImageSet, load
+from cnnlib.models.cells import Plan
+from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, search, split
+from cnnlib.settings import BUDGETS
+from cnnlib.studies.comparison import verdicts
+from cnnlib.studies.errors import RecordError, StudyError
+from cnnlib.studies.record import SHIPPED, file_name
+from cnnlib.studies.statistics import summarise
+from cnnlib.table import Column, Table
+from cnnlib.training import RECIPES, Progress, Recipe, Run, RunError, fit
+from cnnlib.training.recipe import WORDS
+from cnnlib.training.words import in_words
+
+FORMAT = 1
+NAME = "search"
+"""Of the folder of records."""
+
+SPACE = Space(nodes=3)
+ARMS = {
+    "none": "no search",
+    "random-own": "random, own weights",
+    "nas": "NAS",
+    "random-shared": "random, shared weights",
+    "enas": "ENAS",
+}
+"""What is compared, in words: a cell drawn at random, and the four ways of :data:`cnnlib.search.WAYS`."""
+
+
+@dataclass(frozen=True)
+class SearchScale:
+    """What a budget means: for the search, for the final training, and how often both.
+
+    Attributes:
+        effort: of each search.
+        final: training steps of the cell that was found.
+        seeds: one search and one final training each.
+        batch_size: of the final training.
+        images: use only so many training and test images (for tests).
+    """
+
+    effort: Effort
+    final: int | None = None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    batch_size: int = 128
+    images: int | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the cells found are trained: as a ResNet on CIFAR."""
+        recipe = RECIPES["resnet-cifar"]
+        if self.batch_size != recipe.batch_size:
+            recipe = recipe.replace(batch_size=self.batch_size)
+        return recipe.limited(steps=self.final) if self.final else recipe
+
+
+SCALES = {
+    "smoke": SearchScale(
+        Effort(
+            *(2, 16),
+            updates=2,
+            proposals=2,
+            candidates=2,
+            children=2,
+            train=64,
+            validation=32,
+            channels=4,
+        ),
+        final=2,
+        seeds=(0,),
+        batch_size=16,
+        images=128,
+    ),
+    "short": SearchScale(
+        Effort(300, updates=40, proposals=4, candidates=10, children=10, train=10_000, validation=500), final=250
+    ),
+    "medium": SearchScale(
+        Effort(3000, updates=300, proposals=8, candidates=50, children=50, train=20_000, validation=5000), final=3000
+    ),
+    "full": SearchScale(
+        Effort(
+            *(50_000, 128),
+            updates=4000,
+            proposals=10,
+            candidates=100,
+            children=200,
+            train=45_000,
+            validation=5000,
+            channels=16,
+        )
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SearchRun:
+    """One search and the training of the cell it found.
+
+    Attributes:
+        arm: one of :data:`ARMS`.
+        seed: of both.
+        budget: which of :data:`SCALES`.
+        effort: what the search might spend.
+        found: what it found; with no search, a cell drawn at random and no costs.
+        run: the final training, from scratch on all training images.
+    """
+
+    arm: str
+    seed: int
+    budget: str
+    effort: Effort
+    found: Found
+    run: Run = field(repr=False)
+
+    @property
+    def test_error(self) -> float:
+        """Error of the cell found, after its final training, on all test images, percent."""
+        return self.run.test_error
+
+    @property
+    def file_name(self) -> str:
+        """Name of the record's file."""
+        return file_name(self.budget, self.arm, self.seed, self.run.data if self.run.stands_in_for else None)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the record into ``folder/search`` and return where it lies."""
+        path = Path(folder) / NAME / self.file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "format": FORMAT,
+            "arm": self.arm,
+            "seed": self.seed,
+            "budget": self.budget,
+            "effort": dataclasses.asdict(self.effort),
+            "found": _found_as_dict(self.found),
+            "run": self.run.as_dict(),
+        }
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> SearchRun:
+        """Read a record.
+
+        Raises:
+            RecordError: if the file holds none.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content.pop("format") != FORMAT:
+                raise RecordError(f"its format is not {FORMAT}")
+            return cls(
+                **content
+                | {
+                    "effort": Effort(**content["effort"]),
+                    "found": _found_from_dict(content["found"]),
+                    "run": Run.from_dict(content["run"]),
+                }
+            )
+        except (OSError, ValueError, KeyError, TypeError, RunError, RecordError) as error:
+            raise RecordError(f"{path} holds no record of a search ({error}); delete it or fetch it again") from error
+
+
+def _found_as_dict(found: Found) -> dict[str, Any]:
+    """Return values of JSON; a cell is the sequence of its decisions."""
+    return dataclasses.asdict(found) | {
+        "plan": SPACE.decisions(found.plan),
+        "history": [dataclasses.asdict(one) for one in found.history],
+        "candidates": [[SPACE.decisions(plan), reward] for plan, reward in found.candidates],
+    }
+
+
+def _found_from_dict(values: dict[str, Any]) -> Found:
+    return Found(
+        **values
+        | {
+            "plan": SPACE.plan(values["plan"]),
+            "history": tuple(Round(**one) for one in values["history"]),
+            "candidates": tuple((SPACE.plan(decisions), reward) for decisions, reward in values["candidates"]),
+        }
+    )
+
+
+def check(run: SearchRun, path: Path) -> None:
+    """Compare a record with the scale of its budget as it is now.
+
+    Raises:
+        RecordError: naming what differs, or if it was measured on a stand-in data set.
+    """
+    if run.run.stands_in_for:
+        raise RecordError(f"{path} was measured on {run.run.data}, which stood in for {run.run.stands_in_for}")
+    scale = SCALES[run.budget]
+    expected = dataclasses.asdict(scale.effort) | {f"recipe.{k}": v for k, v in scale.recipe.as_dict().items()}
+    found = dataclasses.asdict(run.effort) | {f"recipe.{k}": v for k, v in run.run.recipe.as_dict().items()}
+    different = [
+        f"{key} is {found[key]!r}, not {expected[key]!r}"
+        for key in expected
+        if key.removeprefix("recipe.") not in WORDS and found[key] != expected[key]
+    ]
+    if different:
+        raise RecordError(
+            f"{path} is not of the search as it is now: {'; '.join(different)}. Delete it and search again"
+        )
+
+
+def load_records(budget: str | None = None, folder: str | Path | None = None) -> list[SearchRun]:
+    """Return recorded searches, in the order of arms, budgets and seeds.
+
+    Args:
+        budget: of this budget only; None for all.
+        folder: where to look; default: the records that come with the package.
+
+    Raises:
+        RecordError: if one is damaged, was measured on a stand-in, or is not of the search as it is now.
+    """
+    runs = []
+    for path in sorted((Path(folder or SHIPPED) / NAME).glob(f"{budget or '*'}-*-seed*.json")):
+        run = SearchRun.load(path)
+        check(run, path)
+        runs.append(run)
+    return _in_order(runs)
+
+
+def with_recorded(live: Sequence[SearchRun]) -> list[SearchRun]:
+    """Return live searches together with those that come with the package: same budget and data set, other seeds."""
+    if not live:
+        return []
+    have = {(run.arm, run.seed) for run in live}
+    recorded = load_records(live[0].budget)
+    return _in_order(
+        [*live, *(run for run in recorded if run.run.data == live[0].run.data and (run.arm, run.seed) not in have)]
+    )
+
+
+def _in_order(runs: Sequence[SearchRun]) -> list[SearchRun]:
+    arms = list(ARMS)
+    return sorted(runs, key=lambda run: (arms.index(run.arm), BUDGETS.index(run.budget), run.seed))
+
+
+def run(
+    *,
+    budget: str | None = None,
+    seeds: Sequence[int] | None = None,
+    arms: Sequence[str] | None = None,
+    data: ImageSet | None = None,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> list[SearchRun]:
+    """Search once a seed in every way, and train the cells found.
+
+    Searches see training images only, in two parts. The cells found are trained on all training images, and the test
+    images are looked at once, when that is over. With a ``folder`` each is recorded there at once, and the same call
+    after a break skips what is recorded.
+
+    Args:
+        budget: smoke, short, medium or full; default the budget in force (:func:`cnnlib.budget`).
+        seeds: default: those of the budget.
+        arms: default all.
+        data: default CIFAR-10, or its stand-in.
+        folder: of records.
+        progress: False shows none.
+
+    Raises:
+        StudyError: if there is no such arm.
+        RecordError: if a record in the folder is not of the search as it is now.
+    """
+    budget = settings.budget(budget)
+    scale = SCALES[budget]
+    data = data or load("cifar10")
+    if data.name != "CIFAR-10" and not data.stands_in_for:
+        data = replace(data, stands_in_for="CIFAR-10")
+    if scale.images:
+        data = replace(
+            data.subset(scale.images),
+            test_images=data.test_images[: scale.images],
+            test_labels=data.test_labels[: scale.images],
+        )
+    arms = list(ARMS) if arms is None else list(arms)
+    unknown = [arm for arm in arms if arm not in ARMS]
+    if unknown:
+        raise StudyError(f"there is no way {unknown[0]!r} to search; there are {', '.join(ARMS)}")
+    runs, display = [], Progress(progress)
+    try:
+        for arm in arms:
+            for seed in scale.seeds if seeds is None else seeds:
+                name = file_name(budget, arm, seed, data.name if data.stands_in_for else None)
+                path = Path(folder) / NAME / name if folder else None
+                if path and path.exists():
+                    runs.append(SearchRun.load(path))
+                    if not data.stands_in_for:
+                        check(runs[-1], path)
+                    continue
+                runs.append(_one(arm, seed, budget, data, display))
+                if folder:
+                    runs[-1].save(folder)
+    finally:
+        display.close()
+    return runs
+
+
+def _one(arm: str, seed: int, budget: str, data: ImageSet, display: Progress) -> SearchRun:
+    scale = SCALES[budget]
+    effort = scale.effort
+    if arm in WAYS:
+        found = search(
+            *(arm, split(data, effort.train, effort.validation), effort), space=SPACE, seed=seed, progress=display
+        )
+    else:
+        (decisions,) = Uniform(SPACE, seed).propose(1)
+        found = Found(SPACE.plan(decisions), 0.0, (), (), 0, 0, 0, 0.0)
+    return SearchRun(arm, seed, budget, effort, found, train(found.plan, data, budget, seed, display))
+
+
+def train(plan: Plan, data: ImageSet, budget: str, seed: int = 0, progress: bool | Progress = True) -> Run:
+    """Train the network of one cell as those that were found, from scratch on all training images, and test it once."""
+    scale = SCALES[budget]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = network(plan, scale.effort.channels, len(data.classes))
+    return fit(net, data, scale.recipe, seed=seed, evaluate_every=10**9, budget=budget, progress=progress)
+
+
+def publish(budget: str, folder: str | Path, *, destination: str | Path | None = None) -> list[Path]:
+    """Copy the records of a budget to those that come with the package. Return their paths.
+
+    Raises:
+        RecordError: if one is damaged, was measured on a stand-in, or is not of the search as it is now.
+    """
+    return [run.save(destination or SHIPPED) for run in load_records(budget, folder)]
+
+
+def table(runs: Sequence[SearchRun]) -> Table:
+    """Return the searches of one budget as a table: one row a way, with what it cost and the error of its cells.
+
+    Errors are mean ± standard deviation over seeds, in brackets their number. The notes rank nothing whose intervals
+    overlap, as those of :func:`cnnlib.studies.compare`.
+
+    Raises:
+        StudyError: if there are no searches, or if they are not of one budget and data set.
+    """
+    if len({(run.budget, run.run.data) for run in runs}) != 1:
+        raise StudyError("a table needs searches of one budget and of one data set")
+    groups = {arm: [run for run in runs if run.arm == arm] for arm in ARMS}
+    groups = {arm: group for arm, group in groups.items() if group}
+    first = runs[0]
+
+    def mean(group: Sequence[SearchRun], value: Callable[[SearchRun], float]) -> str:
+        return f"{round(fmean(map(value, group))):,}"
+
+    name = first.run.data
+    data = f"{name.upper()}, IN PLACE OF {first.run.stands_in_for}: NOT COMPARABLE" if first.run.stands_in_for else name
+    conditions = dict.fromkeys(run.run.hardware for run in runs)
+    return Table(
+        caption=f"Which way to search finds the best cell? {data}, {first.budget}",
+        columns=(
+            Column("search", numeric=False),
+            *(Column(heading) for heading in ("cells rewarded", "images trained on", "images for rewards")),
+            Column("search time", "s"),
+            *(Column("parameters of the net"), Column("training error", "%"), Column("test error", "%")),
+        ),
+        rows=tuple(
+            (
+                ARMS[arm],
+                mean(group, lambda run: run.found.cells),
+                mean(group, lambda run: run.found.trained_images),
+                mean(group, lambda run: run.found.validated_images),
+                mean(group, lambda run: run.found.seconds),
+                mean(group, lambda run: run.run.parameters),
+                f"{summarise([run.run.train_error for run in group])} ({len(group)})",
+                f"{summarise([run.test_error for run in group])} ({len(group)})",
+            )
+            for arm, group in groups.items()
+        ),
+        notes=(
+            *verdicts(
+                "test error", {ARMS[arm]: summarise([run.test_error for run in group]) for arm, group in groups.items()}
+            ),
+            "NAS: a controller, and own weights for each cell. ENAS: a controller, and shared weights. No search: a "
+            "cell drawn at random.",
+            f"{first.effort.steps:,} training steps a search; each cell found then trained from scratch with "
+            f"{first.run.recipe}, {in_words(fmean(run.run.seconds for run in runs))} a run on average, on "
+            f"{'; '.join(conditions)}.",
+            "Mean ± standard deviation (number of seeds), after the last step. A difference counts as shown where the "
+            "95 % confidence intervals of the means do not overlap.",
+        ),
+    )

@@ -1,0 +1,101 @@
+"""A step of training as one CUDA graph: recorded once, then replayed as a whole.
+
+A small network's step is hundreds of kernels of a few microseconds each. Launched one by one from Python, they take a
+large GPU several times as long as it computes. A replay launches all of them at once, with the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnlib.data import Images, ImageSet
+from cnnlib.training.distributed import ALONE, Processes
+from cnnlib.training.recipe import Recipe
+from cnnlib.training.step import Step
+
+STEPS_BEFORE = 3
+"""Real steps that are taken before the recording: they load kernels and allocate what stays."""
+
+
+class GraphStep:
+    """A :class:`Step` on a GPU that becomes a graph after some steps. Called like the step, and as good as it."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        current = torch.cuda.current_stream(step.device)
+        # Nothing can be recorded on the default stream.
+        is_default = current == torch.cuda.default_stream(step.device)
+        self.stream = torch.cuda.Stream(step.device) if is_default else current
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.taken = 0
+
+    def __call__(self, images: Tensor, labels: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        """Update the weights once; see :meth:`Step.__call__`."""
+        if self.taken < STEPS_BEFORE:
+            self.taken += 1
+            return self._on_the_stream(images, labels, lr)
+        if self.graph is None:
+            self._record(images, labels)
+        self.step.set_lr(lr)
+        self.images.copy_(images)
+        self.labels.copy_(labels)
+        self.graph.replay()
+        return self.loss.clone(), self.correct.clone()
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next step depends on, besides the weights."""
+        return self.step.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state` returned. The graph is recorded anew: it knows the tensors of before."""
+        self.step.restore(state)
+        self.graph, self.taken = None, 0
+
+    def _on_the_stream(self, images: Tensor, labels: Tensor, lr: float) -> tuple[Tensor, Tensor]:
+        """Take a step on the stream of the recording, where PyTorch expects the gradients' places to come from."""
+        self.stream.wait_stream(torch.cuda.current_stream(self.step.device))
+        with torch.cuda.stream(self.stream):
+            outcome = self.step(images, labels, lr)
+        torch.cuda.current_stream(self.step.device).wait_stream(self.stream)
+        return outcome
+
+    def _record(self, images: Tensor, labels: Tensor) -> None:
+        """Record the step on copies of a batch. Nothing is computed yet.
+
+        Without ``torch.cuda.graph``, which first waits for all that the GPU has to do, for other trainings too.
+        """
+        self.images, self.labels = images.clone(memory_format=torch.preserve_format), labels.clone()
+        graph = torch.cuda.CUDAGraph()
+        self.stream.wait_stream(torch.cuda.current_stream(self.step.device))
+        with torch.cuda.stream(self.stream):
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                self.loss, self.correct = self.step.update(self.images, self.labels)
+            finally:
+                graph.capture_end()
+        self.graph = graph
+
+
+def step_for(
+    module: nn.Module, recipe: Recipe, data: Images, precision: str, compiled: bool, processes: Processes = ALONE
+) -> Step | GraphStep:
+    """Return the step to train with: one that is recorded where there is a GPU and nothing speaks against it.
+
+    Several processes exchange gradients in every step, and batches from files are large enough to keep a GPU busy:
+    these take their steps one kernel at a time.
+    """
+    step = Step(module, recipe, data, precision, compiled, processes)
+    alone_on_a_gpu = step.device.type == "cuda" and processes.count == 1
+    return GraphStep(step) if alone_on_a_gpu and isinstance(data, ImageSet) and can_be_recorded(module) else step
+
+
+def can_be_recorded(module: nn.Module) -> bool:
+    """Tell whether every training step of a network launches the same kernels with the same arguments.
+
+    Not so if it decides on the host which of its blocks take part (``survives``), or changes with the progress of the
+    training (``set_progress``).
+    """
+    return not any(hasattr(part, "survives") or hasattr(part, "set_progress") for part in module.modules())

@@ -1,0 +1,107 @@
+"""Times of layers and networks: measured, recorded, shown."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from cnnlib.data import shapes10
+from cnnlib.studies import RecordError, Speed, StudyError, layer_times, load_speeds, measure_speed
+from cnnlib.studies.speed import BATCHES, CHANNELS, KINDS, NETS, PASSES
+from cnnlib.training.bench import Limits
+
+SMALL = {"channels": (4, 8), "batches": (2,), "rounds": 2, "seconds": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def speed():
+    return Speed(
+        hardware="a laptop",
+        device_type="cpu",
+        limits=Limits(operations=2e12, bytes=3e11),
+        layers=layer_times(device="cpu", precision="fp32", **SMALL),
+    )
+
+
+def with_seconds(speed, **seconds):
+    """The same with other times, by the first word of the kind."""
+    layers = [dataclasses.replace(row, seconds=(seconds[row.kind.split()[0]],)) for row in speed.layers]
+    return dataclasses.replace(speed, layers=tuple(layers))
+
+
+def test_every_layer_is_timed_in_every_round(speed):
+    assert len(speed.layers) == len(KINDS) * len(PASSES) * 2
+    assert all(len(row.seconds) == 2 and min(row.seconds) > 0 for row in speed.layers)
+
+
+def test_multiply_adds_are_those_of_the_lecture(speed):
+    pixels, C = 2 * 16 * 16, 8
+    work = {kind: speed.layer(kind, C, 2).multiply_adds for kind in KINDS}
+    assert work["dense 3x3"] == 9 * C * C * pixels
+    assert work["depthwise 3x3"] == 9 * C * pixels
+    assert work["separable"] == work["depthwise 3x3"] + work["pointwise 1x1"] == (9 * C + C * C) * pixels
+    assert speed.layer("separable", C, 2, "training").multiply_adds == 3 * work["separable"]
+
+
+def test_bytes_are_maps_and_weights_once_forward_and_thrice_in_training(speed):
+    maps, weights = 4 * 8 * 2 * 16 * 16, 4 * 8 * 8 * 9
+    assert speed.layer("dense 3x3", 8, 2).bytes == 2 * maps + weights
+    assert speed.layer("dense 3x3", 8, 2, "training").bytes == 3 * (2 * maps + weights)
+    assert speed.layer("separable", 8, 2).bytes == 4 * maps + 4 * 8 * 9 + 4 * 8 * 8
+
+
+def test_rates_follow_from_counts_and_times(speed):
+    row = dataclasses.replace(speed.layers[0], seconds=(1.0, 2.0, 9.0), multiply_adds=10, bytes=4)
+    assert (row.median, row.operations_per_second, row.bytes_per_second, row.intensity) == (2.0, 10.0, 2.0, 5.0)
+
+
+def test_the_table_sets_fewer_multiply_adds_against_less_time(speed):
+    speed = with_seconds(speed, dense=0.006, depthwise=0.001, pointwise=0.002, separable=0.003)
+    row = speed.table(2).rows[1]
+    assert row[:6] == ("8", f"{9 * 8 / (9 + 8):.1f}", "2.0", "6.00", "1.00", "2.00")
+    assert "2,000 GFLOP/s" in str(speed.table(2))
+    with pytest.raises(StudyError, match="no time of a dense 3x3"):
+        speed.layer("dense 3x3", 5, 2)
+
+
+def test_a_record_comes_back_as_it_was(speed, tmp_path):
+    data = dataclasses.replace(shapes10(train=10, test=10), name="CIFAR-10")
+    few = {**SMALL, "channels": (4,), "rounds": 1, "batch_size": 2}
+    whole = measure_speed(data, device="cpu", precision="fp32", **few)
+    assert list(whole.nets.seconds) == list(NETS)
+    assert "fp32, eager" in whole.hardware
+    assert Speed.load(whole.save(tmp_path / "b.json")) == whole
+    gpu = dataclasses.replace(speed, device_type="cuda", hardware="a GPU")
+    gpu.save(tmp_path / "a.json")
+    assert load_speeds(tmp_path) == [whole, gpu]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "nets": null}'])
+def test_what_is_no_record_is_refused(text, tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=r"bad\.json holds no record of times"):
+        Speed.load(path)
+
+
+def test_shipped_records_are_complete():
+    for speed in load_speeds():
+        assert {(row.channels, row.batch_size) for row in speed.layers} == {(c, b) for c in CHANNELS for b in BATCHES}
+        assert speed.nets
+        assert list(speed.nets.seconds) == list(NETS)
+
+
+def test_the_command_measures_and_records(cnn, tmp_path, monkeypatch):
+    def measure(data, device, precision, rounds):
+        assert (data, device, rounds) == (None, "cpu", 1)
+        layers = layer_times(channels=(4,), batches=BATCHES, rounds=1, seconds=1e-4, device="cpu", precision="fp32")
+        return Speed("here", "cpu", Limits(1e12, 1e11), layers)
+
+    monkeypatch.setattr("cnnlib.studies.speed.measure_speed", measure)
+    threads = torch.get_num_threads()
+    status, out, _ = cnn("speed", "--layers-only", "--rounds", "1", "--device", "cpu", "--out", "here/speed.json")
+    torch.set_num_threads(threads)
+    assert status == 0
+    assert out.count("on here") == len(BATCHES) * len(PASSES)
+    assert json.loads((tmp_path / "here" / "speed.json").read_text())["hardware"] == "here"

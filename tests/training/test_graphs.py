@@ -1,0 +1,90 @@
+"""Steps recorded as CUDA graphs, and trainings side by side. Most of it needs a GPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlib.models import create
+from cnnlib.training import fit, graphs, hardware
+from cnnlib.training.graphs import GraphStep, can_be_recorded, step_for
+from cnnlib.training.step import Step
+
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+NETS = ["resnet20", ("alexnet-cifar", {"dropout": 0.5}), ("googlenet-cifar", {"width": 0.25})]
+
+
+def curve(run):
+    return [(point.train_loss, point.test_loss) for point in run.history]
+
+
+def test_on_a_cpu_steps_are_taken_one_kernel_at_a_time(tiny, data, recipe):
+    assert isinstance(step_for(tiny, recipe, data, "fp32", compiled=False), Step)
+
+
+@pytest.mark.parametrize(
+    ("model", "answer"), [("resnet20", True), ("stochastic-depth-20", False), ("nasnet-a-cifar-6-768", False)]
+)
+def test_nets_whose_steps_differ_are_not_recorded(model, answer):
+    with torch.device("meta"):
+        assert can_be_recorded(create(model)) is answer
+
+
+@pytest.mark.parametrize("model", ["resnet20", ("alexnet-cifar", {"width": 0.125, "dropout": 0.5})])
+def test_trainings_in_threads_have_the_numbers_that_each_has_alone(data, recipe, model):
+    def train(seed):
+        return curve(fit(model, data, recipe.limited(steps=4), seed=seed, device="cpu", log_every=1, progress=False))
+
+    alone = [train(seed) for seed in range(3)]
+    with hardware.reproducible(torch.device("cpu")), ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(train, range(3))) == alone
+
+
+@on_a_gpu
+@pytest.mark.parametrize("precision", hardware.PRECISIONS)
+@pytest.mark.parametrize("model", NETS, ids=str)
+def test_a_graph_gives_the_numbers_of_single_kernels(model, precision, data, recipe, monkeypatch):
+    def train():
+        return curve(fit(model, data, recipe, precision=precision, log_every=1, progress=False))
+
+    recorded = train()
+    monkeypatch.setattr(graphs, "can_be_recorded", lambda module: False)
+    assert train() == recorded
+
+
+@on_a_gpu
+def test_the_learning_rate_of_a_graph_changes(data, recipe):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4)).cuda()
+    step = GraphStep(Step(net, recipe.replace(momentum=0.0, weight_decay=0.0), data, "fp32", compiled=False))
+    images, labels = data.train_images[:16].cuda(), data.train_labels[:16].cuda()
+    for _ in range(graphs.STEPS_BEFORE + 2):
+        step(images, labels, lr=0.1)
+    before = net[1].weight.clone()
+    step(images, labels, lr=0.0)
+    assert torch.equal(net[1].weight, before)
+    step(images, labels, lr=0.1)
+    assert not torch.equal(net[1].weight, before)
+
+
+@on_a_gpu
+def test_a_training_with_graphs_continues_to_the_same_numbers(data, recipe, tmp_path, monkeypatch):
+    def train(**more):
+        return curve(fit(NETS[1], data, recipe, log_every=1, progress=False, **more))
+
+    whole = train()
+    taken, step = [], GraphStep.__call__
+
+    def dying(self, *arguments):
+        taken.append(1)
+        if len(taken) == 7:
+            raise RuntimeError("killed")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(GraphStep, "__call__", dying)
+    monkeypatch.setattr("cnnlib.training.engine.STEPS_BETWEEN_READS", {"cuda": 1})
+    path = tmp_path / "run.checkpoint"
+    with pytest.raises(RuntimeError, match="killed"):
+        train(checkpoint=path, checkpoint_every=0.0)
+    assert path.exists()
+    assert train(checkpoint=path) == whole

@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnlib.measure import multiply_adds, training_memory
 from cnnlib.settings import BUDGETS
-from cnnlib.studies.comparison import IMAGE
+from cnnlib.studies.comparison import IMAGE, MEASURES
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.record import Record, in_order
 from cnnlib.studies.statistics import summarise
@@ -23,8 +23,8 @@ JOINED = {"vgg": "no shortcut", "plain": "no shortcut", "resnet": "addition", "d
 """How the layers are connected, by how the model's name begins."""
 
 
-def overview(study: Study, records: Sequence[Record]) -> Table:
-    """Return what an arm is, what it costs and what came of it, a row for each arm and budget.
+def overview(study: Study, records: Sequence[Record], budget: str | None = None) -> Table:
+    """Return what the arms are, what they cost and what came of them: a column for each arm.
 
     Memory is computed for one image of a training batch: the activations that are kept for the backward pass. The
     gradient is that of the loss by the output of the first convolution, divided by that at the last one, from the
@@ -32,79 +32,59 @@ def overview(study: Study, records: Sequence[Record]) -> Table:
 
     Args:
         study: one of :mod:`cnnlib.studies.families`.
-        records: of one data set; a budget that has none has no rows.
+        records: of one data set.
+        budget: of these records only; by default the longest that there are.
 
     Raises:
         StudyError: if there are none, or one has no probe.
     """
+    budgets = {record.run.budget for record in records}
+    budget = budget or max(budgets, key=BUDGETS.index, default=None)
+    records = in_order(study, [record for record in records if record.run.budget == budget])
     if not records:
-        raise StudyError(f"there are no records of the study {study.name!r}; make some with cnnlib.studies.run")
+        raise StudyError(f"there are no such records of the study {study.name!r}; make some with cnnlib.studies.run")
     if any(record.probe is None for record in records):
         raise StudyError("the overview needs the gradients that the study's probe measures")
-    records = in_order(study, records)
-    groups = {
-        (budget, arm): [record for record in records if (record.run.budget, record.arm) == (budget, arm)]
-        for budget in BUDGETS
-        for arm in study.arms
-    }
-    groups = {key: group for key, group in groups.items() if group}
+    groups = {arm: [record for record in records if record.arm == arm] for arm in study.arms}
+    groups = {arm: group for arm, group in groups.items() if group}
+    columns = [_column(study.arms[arm], group) for arm, group in groups.items()]
     first = records[0].run
     data = f"{first.data.upper()}, IN PLACE OF {first.stands_in_for}" if first.stands_in_for else first.data
     return Table(
-        caption=f"{study.question} {data}",
-        columns=(
-            *(Column("", numeric=False), Column("budget", numeric=False), Column("layers")),
-            *(Column("connection", numeric=False), Column("parameters"), Column("multiply-adds")),
-            *(Column("memory of training", "MB an image"), Column("speed", "images/s"), Column("steps")),
-            *(
-                Column("training error", "%"),
-                Column("test error", "%"),
-                Column("first-layer gradient"),
-                Column("after"),
-            ),
-        ),
-        rows=tuple(_row(arm, study.arms[arm], budget, group) for (budget, arm), group in groups.items()),
+        caption=f"{study.question} {data}, {budget} budget",
+        columns=(Column("", numeric=False), *(Column(arm) for arm in groups)),
+        rows=tuple((row, *(column[row] for column in columns)) for row in columns[0]),
         notes=(
             "Errors are mean ± standard deviation (number of seeds), after the last step. Memory is computed: "
-            "activations kept for the backward pass, fp32. First-layer gradient: that of the loss by the first "
-            "convolution's output, as a multiple of that at the last convolution, before and after the training.",
-            *(
-                f"{budget}: speed and time on {'; '.join(dict.fromkeys(r.run.hardware for r in of_budget))}; "
-                + ", ".join(
-                    f"{arm} {fmean(map(training_seconds, group)):,.0f} s"
-                    for (name, arm), group in groups.items()
-                    if name == budget
-                )
-                + " of training steps a run."
-                for budget, of_budget in _by_budget(groups).items()
-            ),
+            "activations kept for the backward pass, fp32. The gradient is that of the loss by the first convolution's "
+            "output, as a multiple of that at the last convolution.",
+            f"Speed and time on {'; '.join(dict.fromkeys(record.run.hardware for record in records))}.",
         ),
     )
 
 
-def _by_budget(groups: dict[tuple[str, str], list[Record]]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for (budget, _), group in groups.items():
-        found.setdefault(budget, []).extend(group)
-    return found
-
-
-def _row(label: str, arm: Arm, budget: str, group: Sequence[Record]) -> tuple[str, ...]:
+def _column(arm: Arm, group: Sequence[Record]) -> dict[str, str]:
     with torch.device("meta"):
         net = registered(arm.model, arm.overrides)
     kept = training_memory(net, IMAGE, batch_size=2).activations / 2
     runs = [record.run for record in group]
-    speeds = [run.images_per_second for run in runs]
     steps = sorted({run.steps for run in runs})
-    return (
-        *(label, budget, str(layers(net))),
-        next(words for name, words in JOINED.items() if arm.model.startswith(name)),
-        *(f"{runs[0].parameters:,}", f"{multiply_adds(net, IMAGE):,}", f"{kept / 1e6:.2f}"),
-        f"{fmean(speeds):,.0f}",
-        " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1]))),
-        *(f"{summarise([getattr(run, name) for run in runs])} ({len(runs)})" for name in ("train_error", "test_error")),
-        *(f"{first_to_last(group, when):.2g}" for when in ("initial", "trained")),
-    )
+    return {
+        "layers": str(layers(net)),
+        "connection": next(words for name, words in JOINED.items() if arm.model.startswith(name)),
+        "parameters": f"{runs[0].parameters:,}",
+        "multiply-adds": f"{multiply_adds(net, IMAGE) / 1e6:.1f} M",
+        "memory of training, MB an image": f"{kept / 1e6:.2f}",
+        "speed of training, images/s": f"{fmean(run.images_per_second for run in runs):,.0f}",
+        "time of all steps, s": f"{fmean(map(training_seconds, group)):,.0f}",
+        "steps": " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1]))),
+        **{
+            f"{name}, %": f"{summarise([getattr(run, measure) for run in runs])} ({len(runs)})"
+            for name, measure in MEASURES.items()
+        },
+        "first-layer gradient, before": f"{first_to_last(group, 'initial'):.2g}",
+        "first-layer gradient, after": f"{first_to_last(group, 'trained'):.2g}",
+    }
 
 
 def training_seconds(record: Record) -> float:

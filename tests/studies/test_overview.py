@@ -34,22 +34,27 @@ def test_layers_are_counted_as_the_papers_do(name, depth):
     assert layers(create(name)) == depth
 
 
-def test_a_row_for_each_arm_and_budget(data):
+def test_a_column_for_each_arm_of_the_longest_budget(data):
     study = find_study("vgg-resnet-densenet")
-    records = run(study, budget="smoke", arms=["ResNet-20"], data=data, progress=False)
-    other = dataclasses.replace(records[0], run=dataclasses.replace(records[0].run, budget="short", steps=100))
-    text = str(overview(study, [*records, other]))
-    rows = [line for line in text.splitlines() if line.startswith("ResNet-20")]
-    assert [row.split()[1:4] for row in rows] == [["smoke", "20", "addition"], ["short", "20", "addition"]]
-    assert "269,722" in rows[0]
-    assert "40,551,040" in rows[0]
-    assert "1.51" in rows[0]  # MB kept for one image
-    assert "short: speed and time on" in text
+    records = run(study, budget="smoke", arms=["VGG-16, narrow", "ResNet-20"], data=data, progress=False)
+    longer = [dataclasses.replace(r, run=dataclasses.replace(r.run, budget="short", steps=100)) for r in records]
+    table = overview(study, [*records, *longer])
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert [column.name for column in table.columns] == ["", "VGG-16, narrow", "ResNet-20"]
+    assert rows["layers"] == ("16", "20")
+    assert rows["connection"] == ("no shortcut", "addition")
+    assert rows["parameters"] == ("271,269", "269,722")
+    assert rows["memory of training, MB an image"] == ("0.34", "1.51")
+    assert rows["steps"] == ("100", "100")
+    assert "short budget" in table.caption
+    seconds = 100 * 16 / records[1].run.images_per_second
+    assert rows["time of all steps, s"][1] == f"{seconds:,.0f}"
+    assert dict(row[:2] for row in overview(study, [*records, *longer], "smoke").rows)["steps"] == "2"
 
 
 def test_what_cannot_be_shown_is_refused(data):
     study = find_study("vgg-resnet-densenet")
-    with pytest.raises(StudyError, match="there are no records"):
+    with pytest.raises(StudyError, match="there are no such records"):
         overview(study, [])
     with pytest.raises(StudyError, match="probe measures"):
-        overview(study, [SimpleNamespace(probe=None)])
+        overview(study, [SimpleNamespace(probe=None, arm="ResNet-20", run=SimpleNamespace(budget="smoke", seed=0))])

@@ -59,6 +59,7 @@ _HOME = {
     "scaling_factors": "scaling",
     "separable_cost": "separable",
     "speed_up": "speed",
+    "search_history": "searches",
     "path_matrices": "width",
     "source": "listing",
     "stripe_filter": "patterns",

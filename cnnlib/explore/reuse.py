@@ -24,7 +24,8 @@ def feature_reuse(records: Sequence[Record], *, kind: str = "weights") -> Figure
     """Draw Figure 5 of the DenseNet paper: how strongly each layer is connected with each source, block by block.
 
     A square for each pair, with an area in proportion to the mean weight: across the readers, down the sources. The
-    last reader is the transition or the classifier. Above before the training, below after it. Seeds are averaged.
+    strongest source of each reader has a full square. The last reader is the transition or the classifier. Above before
+    the training, below after it. Seeds are averaged.
 
     Args:
         records: of DenseNets of one kind, with the probe of :func:`cnnlib.studies.families.inside`.
@@ -46,7 +47,7 @@ def feature_reuse(records: Sequence[Record], *, kind: str = "weights") -> Figure
         means = {when: [_mean(found, when, kind, block) for block in range(blocks)] for when in _WHEN}
         for row, when in enumerate(_WHEN):
             for block, (axes, weights) in enumerate(zip(grid[row], means[when], strict=True)):
-                _hinton(axes, weights, max(map(max, weights)), _LIGHT["teal" if row else "muted"])
+                _hinton(axes, weights, _LIGHT["teal" if row else "muted"])
                 axes.set_title(f"block {block + 1}, {_WHEN[when]}", fontsize=9.5)
                 if row:
                     axes.set_xlabel("reader")
@@ -58,7 +59,7 @@ def feature_reuse(records: Sequence[Record], *, kind: str = "weights") -> Figure
                 f"block {block}: the last reader reads its newest source {last[-1] / (last[0] or 1e-12):.1f} times as "
                 f"strongly as the block's input; the block's input is read with {min(first):.3f} to {max(first):.3f}"
             )
-        figure.suptitle(f"{KINDS[kind]}, largest in each panel = full square", ha="left", x=0.01)
+        figure.suptitle(f"{KINDS[kind]}, largest of each reader = full square", ha="left", x=0.01)
     figure.set_label(f"Who reads what, {KINDS[kind]}, {len(found)} trainings. After training, {'; '.join(words)}.")
     return figure
 
@@ -68,11 +69,11 @@ def _mean(records: Sequence[Record], when: str, kind: str, block: int) -> list[l
     return [[fmean(values) for values in zip(*rows, strict=True)] for rows in zip(*seeds, strict=True)]
 
 
-def _hinton(axes: matplotlib.axes.Axes, weights: Sequence[Sequence[float]], largest: float, colour: str) -> None:
+def _hinton(axes: matplotlib.axes.Axes, weights: Sequence[Sequence[float]], colour: str) -> None:
     squares = []
     for reader, sources in enumerate(weights, start=1):
         for source, weight in enumerate(sources):
-            side = 0.92 * (weight / (largest or 1)) ** 0.5
+            side = 0.92 * (weight / (max(sources) or 1)) ** 0.5
             squares.append(Rectangle((reader - side / 2, source - side / 2), side, side))
     axes.add_collection(PatchCollection(squares, facecolor=colour, edgecolor="none"))
     count = len(weights)

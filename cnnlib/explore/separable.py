@@ -120,54 +120,45 @@ def channel_shuffle(groups: int, maps: int = 12, shuffle: bool = True) -> Html:
         return left + place * step + place // each * gap
 
     letters = "ABCDE"
-    width = at(maps - 1) + step + 8
-    parts = [
-        _words(8, 45.0, "1×1, in groups"),
-        _words(8, 125.0, "shuffle" if shuffle else "no shuffle"),
-        _words(8, 195.0, "1×1, in groups"),
-    ]
+    lines, boxes = [""] * groups, [""] * groups
+    names = frames = sees_text = ""
     for place, source in enumerate(order):
-        (x, to), colour = (at(source) + 13, at(place) + 13), GROUP_COLOURS[source // each]
-        parts.append(
-            tag(
-                "path",
-                d=f"M{number(x)} 54C{number(x)} 115 {number(to)} 100 {number(to)} 174",
-                style=f"fill:none;stroke:var(--cnn-{colour});stroke-width:1.8",
-            )
-        )
-    for place, source in enumerate(order):
-        parts.append(_map(at(place), 27.0, place // each, letters))
-        parts.append(_map(at(place), 177.0, source // each, letters))
+        made_by = source // each
+        x, to = at(source) + 13, at(place) + 13
+        lines[made_by] += f"M{number(x)} 54C{number(x)} 115 {number(to)} 100 {number(to)} 174"
+        boxes[place // each] += _box(at(place), 27.0)
+        boxes[made_by] += _box(at(place), 177.0)
+        names += tag("text", letters[place // each], x=to, y=45.5) + tag("text", letters[made_by], x=to, y=195.5)
     reached = []
     for group in range(groups):
-        x = at(group * each) - 5
-        size = {"width": each * step + 2, "height": 38, "rx": 6}
-        style = "fill:none;stroke:var(--cnn-line);stroke-width:1.5"
-        parts += [tag("rect", x=x, y=21, **size, style=style), tag("rect", x=x, y=171, **size, style=style)]
-        sees = {letters[source // each] for source in order[group * each : (group + 1) * each]}
-        reached.append("".join(sorted(sees)))
-        text = f"sees {', '.join(sorted(sees))}"
-        parts.append(_words(x + (each * step + 2) / 2, 229.0, text, "muted", anchor="middle"))
-    what = "With the shuffle" if shuffle else "Without the shuffle"
-    same = len(set(reached)) == 1
-    seen = (
-        f"every group of the second convolution sees maps of the groups {', '.join(reached[0])}"
-        if same
-        else (
-            "the groups of the second convolution see maps of the groups "
-            + ", ".join(reached)
-            + ", each of its own only"
-            if all(len(sees) == 1 for sees in reached)
-            else "the groups of the second convolution see maps of the groups " + "; ".join(map(", ".join, reached))
+        x, wide = at(group * each) - 5, each * step + 2
+        frames += (
+            f"M{number(x)} 21h{number(wide)}v38h-{number(wide)}zM{number(x)} 171h{number(wide)}v38h-{number(wide)}z"
         )
+        reached.append(sorted({letters[source // each] for source in order[group * each : (group + 1) * each]}))
+        sees_text += tag("text", f"sees {', '.join(reached[-1])}", x=x + wide / 2, y=229, style="fill:var(--cnn-muted)")
+    colours = GROUP_COLOURS[:groups]
+    parts = (
+        *(_words(8, y, text) for y, text in ((45.0, "1×1, in groups"), (195.0, "1×1, in groups"))),
+        _words(8, 120.0, "shuffle" if shuffle else "no shuffle"),
+        *(
+            tag("path", d=line, style=f"fill:none;stroke:var(--cnn-{colour});stroke-width:1.8")
+            + tag("path", d=box, style=f"fill:var(--cnn-{colour}-soft);stroke:var(--cnn-{colour})")
+            for line, box, colour in zip(lines, boxes, colours, strict=True)
+        ),
+        tag("path", d=frames, style="fill:none;stroke:var(--cnn-line);stroke-width:1.5"),
+        f'<g font-size="14" text-anchor="middle" style="fill:var(--cnn-ink)">{names}{sees_text}</g>',
     )
-    words = f"{maps} maps in {groups} groups of {each}. {what} {seen}."
-    return Html(_svg(width, 240, "".join(parts), words), words)
+    if all(sees == reached[0] for sees in reached):
+        seen = f"every group of the second convolution sees maps of the groups {', '.join(reached[0])}"
+    elif all(len(sees) == 1 for sees in reached):
+        seen = "each group of the second convolution sees the maps of one group of the first"
+    else:
+        seen = "the groups of the second convolution see maps of " + "; ".join(map(", ".join, reached))
+    words = f"{maps} maps in {groups} groups of {each}. {'With' if shuffle else 'Without'} the shuffle {seen}."
+    return Html(_svg(at(maps - 1) + step + 8, 240, "".join(parts), words), words)
 
 
-def _map(x: float, y: float, group: int, letters: str) -> str:
-    colour = GROUP_COLOURS[group]
-    box = tag(
-        "rect", x=x, y=y, width=26, height=26, rx=4, style=f"fill:var(--cnn-{colour}-soft);stroke:var(--cnn-{colour})"
-    )
-    return box + _words(x + 13, y + 18.5, letters[group], anchor="middle")
+def _box(x: float, y: float) -> str:
+    """Return the path of a box for one map."""
+    return f"M{number(x)} {number(y)}h26v26h-26z"

@@ -75,11 +75,16 @@ def speed_up(speeds: Sequence[Speed], *, work: str = "forward") -> Figure:
     return figure
 
 
-def roofline(speeds: Sequence[Speed], *, batch_size: int = 128, work: str = "forward") -> Figure:
+def roofline(speeds: Sequence[Speed], *, batch_size: int | None = None, work: str = "forward") -> Figure:
     """Draw what each layer reaches under the roof of its device: operations a second over operations for each byte.
 
     The roof rises where memory limits and is flat where arithmetic does. Both parts were measured. A panel for each
     device, a marker for each kind of layer, larger for more maps.
+
+    Args:
+        speeds: records of times.
+        batch_size: default the largest of each record.
+        work: ``"forward"`` or ``"training"``.
 
     Raises:
         NothingToDraw: if there is no record.
@@ -94,11 +99,12 @@ def roofline(speeds: Sequence[Speed], *, batch_size: int = 128, work: str = "for
         panels[0].set_ylabel("GFLOP/s")
         marks = [mark for mark in panels[0].collections if mark.get_label() in KINDS]
         figure.legend(handles=marks, loc="outside lower center", ncols=3)
-    figure.set_label(f"What layers reach, batch {batch_size}, {work}. {'; '.join(told)}.")
+    figure.set_label(f"What layers reach, {work}. {'; '.join(told)}.")
     return figure
 
 
-def _draw_roof(axes: Axes, speed: Speed, batch_size: int, work: str) -> str:
+def _draw_roof(axes: Axes, speed: Speed, batch_size: int | None, work: str) -> str:
+    batch_size = batch_size or max(row.batch_size for row in speed.layers)
     rows = [row for row in speed.layers if (row.batch_size, row.work) == (batch_size, work) and row.kind in KINDS[:3]]
     channels = sorted({row.channels for row in rows})
     edge = speed.limits.operations / speed.limits.bytes
@@ -128,7 +134,7 @@ def _draw_roof(axes: Axes, speed: Speed, batch_size: int, work: str) -> str:
     axes.minorticks_off()
     axes.set_title(_short(speed))
     axes.set_xlabel("operations for each byte")
-    return f"{speed.hardware}: {', '.join(told)}, with {', '.join(map(str, channels))} maps"
+    return f"{speed.hardware}, batch {batch_size}: {', '.join(told)}, with {', '.join(map(str, channels))} maps"
 
 
 def _short(speed: Speed) -> str:

@@ -111,10 +111,10 @@ class Policy(Uniform):
         self,
         space: Space,
         seed: int,
-        lr: float = 0.02,
+        lr: float = 0.0035,
         decay: float = 0.9,
         baseline: float = 0.0,
-        entropy_weight: float = 0.002,
+        entropy_weight: float = 0.001,
         hidden: int = 32,
     ):
         super().__init__(space, seed)

@@ -63,6 +63,7 @@ class Effort:
         steps: training steps: of the shared weights, or of all children together.
         batch_size: images of a training step, and those that a proposal is rewarded on while weights are shared.
         lr: learning rate of the weights.
+        controller_lr: of the controller.
         warmup: the share of the steps before the first proposal is rewarded, while weights are shared.
         updates: how often proposals are rewarded while weights are shared.
         proposals: how many each time.
@@ -76,6 +77,7 @@ class Effort:
     steps: int
     batch_size: int = 64
     lr: float = 0.05
+    controller_lr: float = 0.0035
     warmup: float = 0.2
     updates: int = 60
     proposals: int = 5
@@ -223,8 +225,10 @@ class _Search:
     def __init__(self, way: Way, parts: Split, effort: Effort, space: Space, seed: int, device: torch.device):
         self.parts, self.effort, self.space, self.seed, self.device = parts, effort, space, seed, device
         self.recipe, self.classes = effort.recipe, len(parts.data.classes)
-        chance = 1 / self.classes
-        self.proposer = Policy(space, seed, baseline=chance) if way.controller else Uniform(space, seed)
+        if way.controller:
+            self.proposer = Policy(space, seed, lr=effort.controller_lr, baseline=1 / self.classes)
+        else:
+            self.proposer = Uniform(space, seed)
         self.batches = Batches(parts.data, self.recipe, seed)
         self.history: list[Round] = []
         self.cells = self.trained = self.validated = 0

@@ -6,6 +6,8 @@ all cells are parts of one large graph, and a step that two cells have in common
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -25,12 +27,20 @@ def network(plan: Plan, channels: int = 8, num_classes: int = 10) -> CellNet:
         channels: number of maps of a node in the first cell.
         num_classes: number of logits.
     """
-    return CellNet(
-        Genotype(normal=plan, reduction=REDUCTION),
-        *(channels, 1, cifar_stem(channels), channels),
-        num_classes=num_classes,
-        raw_p=False,
-    )
+    return SearchedNet(plan, channels, num_classes)
+
+
+class SearchedNet(CellNet):
+    """See :func:`network`. Some cells put out much larger values than others, so the last maps are normalised."""
+
+    def __init__(self, plan: Plan, channels: int, num_classes: int):
+        super().__init__(
+            Genotype(normal=plan, reduction=REDUCTION),
+            *(channels, 1, cifar_stem(channels), channels),
+            num_classes=num_classes,
+            raw_p=False,
+        )
+        self.relu = nn.Sequential(OrderedDict(bn=nn.BatchNorm2d(self.fc.in_features), relu=nn.ReLU()))
 
 
 def batch_statistics(net: nn.Module) -> nn.Module:
@@ -84,7 +94,7 @@ def _key(node: int, step: Step) -> str:
     return f"{node}-{name}-{state}"
 
 
-class SharedNet(CellNet):
+class SharedNet(SearchedNet):
     """The networks of all cells of a space with one set of weights. Images (N, 3, 32, 32) to logits.
 
     Args:
@@ -94,12 +104,7 @@ class SharedNet(CellNet):
 
     def __init__(self, space: Space, channels: int = 8, num_classes: int = 10):
         first = space.plan((0,) * len(space.choices))
-        super().__init__(
-            Genotype(normal=first, reduction=REDUCTION),
-            *(channels, 1, cifar_stem(channels), channels),
-            num_classes=num_classes,
-            raw_p=False,
-        )
+        super().__init__(first, channels, num_classes)
         for number, cell in enumerate(self.cells):
             if cell.plan is first:
                 width = cell.out_channels // space.nodes

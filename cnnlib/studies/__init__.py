@@ -1,6 +1,16 @@
 """Experiments with records: what is compared, what was measured, and what that shows."""
 
-from cnnlib.studies import alexnet_tricks, degradation, families, ilsvrc, keypoints, precision, search, variants
+from cnnlib.studies import (
+    alexnet_tricks,
+    degradation,
+    efficiency,
+    families,
+    ilsvrc,
+    keypoints,
+    precision,
+    search,
+    variants,
+)
 from cnnlib.studies.alexnet_tricks import steps_to
 from cnnlib.studies.comparison import compare, with_recorded
 from cnnlib.studies.ensembles import Ensemble, ensemble

@@ -11,9 +11,10 @@ from torch import nn
 
 from cnnlib.measure import multiply_adds, training_memory
 from cnnlib.settings import BUDGETS
+from cnnlib.studies import equal_time
 from cnnlib.studies.comparison import IMAGE, MEASURES
 from cnnlib.studies.errors import StudyError
-from cnnlib.studies.record import Record, in_order
+from cnnlib.studies.record import SHIPPED, Record, in_order
 from cnnlib.studies.statistics import summarise
 from cnnlib.studies.study import Arm, Study
 from cnnlib.table import Column, Table
@@ -47,7 +48,8 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
         raise StudyError("the overview needs the gradients that the study's probe measures")
     groups = {arm: [record for record in records if record.arm == arm] for arm in study.arms}
     groups = {arm: group for arm, group in groups.items() if group}
-    columns = [_column(study.arms[arm], group) for arm, group in groups.items()]
+    alone = equal_time.recorded_speeds(study, budget, SHIPPED)
+    columns = [_column(study.arms[arm], group, alone.get(arm)) for arm, group in groups.items()]
     first = records[0].run
     data = f"{first.data.upper()}, IN PLACE OF {first.stands_in_for}" if first.stands_in_for else first.data
     return Table(
@@ -58,12 +60,13 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
             "Errors are mean ± standard deviation (number of seeds), after the last step. Memory is computed: "
             "activations kept for the backward pass, fp32. The gradient is that of the loss by the first convolution's "
             "output, as a multiple of that at the last convolution.",
-            f"Speed and time on {'; '.join(dict.fromkeys(record.run.hardware for record in records))}.",
+            f"Speed and time on {'; '.join(dict.fromkeys(record.run.hardware for record in records))}."
+            + (" Alone: one training at a time, measured before the first; the numbers of steps follow from it." if alone else ""),
         ),
     )
 
 
-def _column(arm: Arm, group: Sequence[Record]) -> dict[str, str]:
+def _column(arm: Arm, group: Sequence[Record], alone: float | None) -> dict[str, str]:
     with torch.device("meta"):
         net = registered(arm.model, arm.overrides)
     kept = training_memory(net, IMAGE, batch_size=2).activations / 2
@@ -77,6 +80,14 @@ def _column(arm: Arm, group: Sequence[Record]) -> dict[str, str]:
         "memory of training, MB an image": f"{kept / 1e6:.2f}",
         "speed of training, images/s": f"{fmean(run.images_per_second for run in runs):,.0f}",
         "time of all steps, s": f"{fmean(map(training_seconds, group)):,.0f}",
+        **(
+            {
+                "speed alone, images/s": f"{alone:,.0f}",
+                "time of all steps alone, s": f"{steps[-1] * runs[0].recipe.batch_size / alone:.2f}",
+            }
+            if alone
+            else {}
+        ),
         "steps": " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1]))),
         **{
             f"{name}, %": f"{summarise([getattr(run, measure) for run in runs])} ({len(runs)})"

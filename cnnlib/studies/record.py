@@ -70,9 +70,9 @@ class Record:
 
 
 def file_name(budget: str, arm: str, seed: int, stand_in: str | None = None) -> str:
-    """Return the name of a record's file."""
+    """Return the name of a record's file. A slash in the label becomes a dash, so that all lie in one folder."""
     suffix = f"-{stand_in.lower()}" if stand_in else ""
-    return f"{budget}-{arm}-seed{seed}{suffix}.json"
+    return f"{budget}-{arm.replace('/', '-')}-seed{seed}{suffix}.json"
 
 
 def check(record: Record, study: Study, path: Path) -> None:

@@ -86,10 +86,29 @@ SCALES = {
         images=128,
     ),
     "short": SearchScale(
-        Effort(300, updates=40, proposals=4, candidates=10, children=10, train=10_000, validation=500), final=250
+        Effort(
+            400,
+            controller_lr=0.015,
+            updates=40,
+            proposals=4,
+            candidates=10,
+            children=10,
+            train=10_000,
+            validation=500,
+        ),
+        final=250,
     ),
     "medium": SearchScale(
-        Effort(3000, updates=300, proposals=8, candidates=50, children=50, train=20_000, validation=5000), final=3000
+        Effort(
+            2000,
+            updates=250,
+            proposals=8,
+            candidates=50,
+            children=40,
+            train=20_000,
+            validation=5000,
+        ),
+        final=2000,
     ),
     "full": SearchScale(
         Effort(

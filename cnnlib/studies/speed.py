@@ -133,7 +133,7 @@ class Speed:
                     *(f"{channels}", f"{dense.multiply_adds / separable.multiply_adds:.1f}"),
                     f"{dense.median / separable.median:.1f}",
                     *(_three_digits(1e3 * row.median) for row in (dense, depthwise, pointwise)),
-                    *(_three_digits(row.operations_per_second / 1e9) for row in (dense, depthwise, pointwise)),
+                    *(_three_digits(row.operations_per_second / 1e9) for row in (dense, depthwise)),
                     _three_digits(depthwise.bytes_per_second / 1e9),
                 )
             )
@@ -142,7 +142,7 @@ class Speed:
             columns=(
                 *(Column("maps"), Column("fewer multiply-adds", "times"), Column("less time", "times")),
                 *(Column(name, "ms") for name in ("dense", "depthwise", "pointwise")),
-                *(Column(name, "GFLOP/s") for name in ("dense", "depthwise", "pointwise")),
+                *(Column(name, "GFLOP/s") for name in ("dense", "depthwise")),
                 Column("depthwise", "GB/s"),
             ),
             rows=tuple(rows),

@@ -33,6 +33,7 @@ EXPECTED = {  # chapter: the ids of its claims
         densenet-idea densenet-cost addition-easier densenet-50 three-way-table complexity-analysis
     """,
     "05-variants": "feature-fusion variants-summary empirical-effects",
+    "07-efficient-nets": "mobilenet-cost shufflenet nas-loop nasnet efficientnet ai-and-efficiency",
 }
 CLAIMS = load()
 each = pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])

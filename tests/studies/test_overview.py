@@ -40,7 +40,7 @@ def test_a_column_for_each_arm_of_the_longest_budget(data):
     longer = [dataclasses.replace(r, run=dataclasses.replace(r.run, budget="short", steps=100)) for r in records]
     table = overview(study, [*records, *longer])
     rows = {row[0]: row[1:] for row in table.rows}
-    assert [column.name for column in table.columns] == ["", "VGG-16, narrow", "ResNet-20"]
+    assert [column.heading for column in table.columns] == ["", "VGG-16, narrow", "ResNet-20"]
     assert rows["layers"] == ("16", "20")
     assert rows["connection"] == ("no shortcut", "addition")
     assert rows["parameters"] == ("271,269", "269,722")

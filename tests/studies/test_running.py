@@ -155,6 +155,14 @@ def test_the_schema_finds_what_is_wrong(study, data, tmp_path, spoil):
         jsonschema.validate(content, SCHEMA)
 
 
+def test_a_slash_in_a_label_makes_no_folder(study, data, tmp_path):
+    study = dataclasses.replace(study, arms={"3/4 as wide": study.arms["narrow"]}, ensemble=None)
+    (record,) = run(study, budget="smoke", seeds=[0], data=data, folder=tmp_path, progress=False)
+    (loaded,) = load_records(study, "smoke", tmp_path)
+    assert (loaded.arm, loaded.run.seed) == (record.arm, 0)
+    assert publish(study, "smoke", tmp_path, destination=tmp_path / "out")[0].name == "smoke-3-4 as wide-seed0.json"
+
+
 def test_several_jobs_need_a_gpu(study, data, monkeypatch):
     monkeypatch.setattr("cnnlib.settings.device", lambda: torch.device("cpu"))
     with pytest.raises(StudyError, match="2 trainings at a time need a GPU: a cpu is busy with one"):

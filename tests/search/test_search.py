@@ -1,0 +1,108 @@
+"""The search itself: what it sees, what it spends, what it returns."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from cnnlib.search import WAYS, Effort, Space, search, split
+from cnnlib.search import loop as loop_module
+from cnnlib.search.loop import SearchError
+
+EFFORT = Effort(
+    steps=6, batch_size=8, updates=4, proposals=2, candidates=3, children=3, train=80, validation=32, channels=4
+)
+
+
+@pytest.fixture(scope="module")
+def parts(images):
+    return split(images, EFFORT.train, EFFORT.validation)
+
+
+def test_the_parts_share_no_image_and_hold_no_test_image(images):
+    numbered = torch.arange(200, dtype=torch.uint8).reshape(200, 1, 1, 1).expand(200, 3, 2, 2).contiguous()
+    marked = dataclasses.replace(images, train_images=numbered, train_labels=torch.arange(200) % 10)
+    parts = split(marked, 120, 60, seed=3)
+    first, second = (set(part[:, 0, 0, 0].tolist()) for part in (parts.data.train_images, parts.images))
+    assert (len(first), len(second), len(first & second)) == (120, 60, 0)
+    assert parts.labels.tolist() == [image % 10 for image in parts.images[:, 0, 0, 0].tolist()]
+    assert len(parts.data.test_images) == len(parts.data.test_labels) == 0
+    assert set(split(marked, 120, 60, seed=4).images[:, 0, 0, 0].tolist()) != second
+    with pytest.raises(SearchError, match="150 and 60 images are wanted, and the training set of CIFAR-10 has 200"):
+        split(marked, 150, 60)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_seed_finds_the_same_cell(way, parts):
+    first, again = (search(way, parts, EFFORT, seed=1) for _ in range(2))
+    assert dataclasses.replace(first, seconds=0) == dataclasses.replace(again, seconds=0)
+    assert search(way, parts, EFFORT, seed=2).candidates != first.candidates
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_costs_are_counted(way, parts):
+    found = search(way, parts, EFFORT)
+    assert found.trained_images == 6 * 8
+    if WAYS[way].shared:
+        assert found.cells == 4 * 2 + 3
+        assert found.validated_images == 4 * 2 * 8 + 3 * 32
+        assert [one.step for one in found.history] == [3, 4, 5, 6]
+    else:
+        assert found.cells == 3
+        assert found.validated_images == 3 * 32
+        assert [one.step for one in found.history] == [2, 4, 6]
+    per_round = 2 * 6 if WAYS[way].shared else 6  # steps of the proposed cells
+    assert all(sum(one.operations.values()) == per_round for one in found.history)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_best_candidate_is_returned(way, parts):
+    found = search(way, parts, EFFORT)
+    assert (found.plan, found.reward) in found.candidates
+    assert found.reward == max(reward for _, reward in found.candidates)
+    assert all(Space().decisions(plan) for plan, _ in found.candidates)
+
+
+def test_only_a_controller_changes_its_proposals(parts):
+    for way, (controller, _) in WAYS.items():
+        entropies = {one.entropy for one in search(way, parts, EFFORT).history}
+        assert (len(entropies) > 1) == controller
+
+
+def test_rewards_lead_the_search(parts, monkeypatch):
+    """With a reward that only counts identities, ENAS finds cells of identities, and random search does not."""
+
+    def right(self, net, which):
+        plan = net.cells[0].plan
+        return torch.tensor(sum(name == "identity" for node in plan.nodes for name, _ in node) / 6)
+
+    monkeypatch.setattr(loop_module._Search, "_right", right)
+    effort = dataclasses.replace(EFFORT, updates=120, proposals=6, warmup=0.0, controller_lr=0.02)
+    mean = {
+        way: sum(reward for _, reward in search(way, parts, dataclasses.replace(effort, candidates=20)).candidates) / 20
+        for way in ("enas", "random-shared")
+    }
+    assert mean["enas"] > 0.8
+    assert mean["random-shared"] < 0.35
+
+
+def test_a_search_leaves_the_random_state_alone(parts):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    search("enas", parts, EFFORT)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_updates_are_spread_over_the_steps_after_the_warmup():
+    effort = Effort(steps=100, updates=160, warmup=0.2)
+    due = [effort.due(step) for step in range(101)]
+    assert due[20] == 0
+    assert due[21] == 2
+    assert due[100] == 160
+    assert sorted(due) == due
+
+
+def test_an_unknown_way_is_refused(parts):
+    with pytest.raises(SearchError, match="there is no way 'evolution' to search; there are nas, random-own, enas"):
+        search("evolution", parts, EFFORT)

@@ -1,0 +1,206 @@
+"""Searches with records: what is trained and tested, what is recorded, what the table says."""
+
+import dataclasses
+import json
+from importlib.resources import files
+
+import jsonschema
+import pytest
+import torch
+
+import cnnlib.studies
+from cnnlib.data import shapes10
+from cnnlib.measure import count_parameters
+from cnnlib.search import network
+from cnnlib.studies import RecordError, StudyError, search
+
+PACKAGE = files(cnnlib.studies)
+SCHEMA, OF_RUNS = (
+    json.loads((PACKAGE / name).read_text(encoding="utf-8")) for name in ("search.schema.json", "record.schema.json")
+)
+OF_A_RUN = OF_RUNS["properties"]["run"] | {"$defs": OF_RUNS["$defs"] | {"name": {"type": "string"}}}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return dataclasses.replace(shapes10(train=200, test=150), name="CIFAR-10")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture(scope="module")
+def runs(images, folder):
+    return search.run(budget="smoke", data=images, folder=folder, progress=False)
+
+
+def test_every_way_is_searched_trained_and_tested(runs):
+    assert [(run.arm, run.seed) for run in runs] == [(arm, 0) for arm in search.ARMS]
+    for run in runs:
+        assert (run.run.steps, run.run.train_images, run.run.test.n) == (2, 128, 128)
+        assert run.run.parameters == count_parameters(network(run.found.plan, channels=4))
+        assert [point.test_error is not None for point in run.run.history] == [False] * (len(run.run.history) - 1) + [
+            True
+        ]
+        assert run.found.trained_images == (0 if run.arm == "none" else 32)
+
+
+def test_no_test_image_reaches_a_search(images, monkeypatch):
+    seen = []
+    original = search.search
+    monkeypatch.setattr(
+        search, "search", lambda way, parts, *a, **k: seen.append(parts) or original(way, parts, *a, **k)
+    )
+    search.run(budget="smoke", arms=["enas"], data=images, progress=False)
+    (parts,) = seen
+    training = {image.numpy().tobytes() for image in images.train_images}
+    assert {image.numpy().tobytes() for image in parts.images} <= training
+    assert {image.numpy().tobytes() for image in parts.data.train_images} <= training
+    assert len(parts.data.test_images) == 0
+
+
+def test_records_fit_the_schema_and_come_back_equal(runs, folder):
+    paths = sorted((folder / "search").iterdir())
+    assert [path.name for path in paths] == sorted(f"smoke-{arm}-seed0.json" for arm in search.ARMS)
+    for path in paths:
+        content = json.loads(path.read_text())
+        jsonschema.validate(content, SCHEMA)
+        jsonschema.validate(content["run"] | {"model": "cellnet"}, OF_A_RUN)
+    assert search.load_records("smoke", folder) == runs
+    assert search.load_records("short", folder) == []
+
+
+def test_shipped_records_fit():
+    for run in search.load_records():
+        jsonschema.validate(json.loads((search.SHIPPED / search.NAME / run.file_name).read_text()), SCHEMA)
+
+
+def test_what_is_recorded_is_not_done_again(runs, images, folder, monkeypatch):
+    monkeypatch.setattr(search, "_one", lambda *_: pytest.fail("searched again"))
+    assert search.run(budget="smoke", data=images, folder=folder, progress=False) == runs
+
+
+def test_seeds_are_recorded_one_by_one(images, tmp_path, monkeypatch):
+    one, made = search._one, []
+
+    def dying(arm, seed, *others):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(seed)
+        return one(arm, seed, *others)
+
+    monkeypatch.setattr(search, "_one", dying)
+    options = {"budget": "smoke", "arms": ["none"], "seeds": [0, 1, 2], "data": images, "folder": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        search.run(**options, progress=False)
+    made.clear()
+    assert [run.seed for run in search.run(**options, progress=False)] == [0, 1, 2]
+    assert made == [2]
+
+
+def test_a_record_of_another_search_is_refused(runs, tmp_path):
+    other = dataclasses.replace(runs[-1], effort=dataclasses.replace(runs[-1].effort, updates=99))
+    other.save(tmp_path)
+    with pytest.raises(RecordError, match="updates is 99, not 2"):
+        search.load_records(folder=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 2}', '{"format": 1, "arm": "enas"}'])
+def test_a_damaged_record_is_refused(tmp_path, text):
+    path = tmp_path / "search" / "smoke-enas-seed0.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(RecordError, match="holds no record of a search"):
+        search.load_records(folder=tmp_path)
+
+
+def test_a_stand_in_is_named_and_never_published(images, tmp_path):
+    shapes = dataclasses.replace(images, name="Shapes-10", stands_in_for="CIFAR-10")
+    (run,) = search.run(budget="smoke", arms=["none"], data=shapes, folder=tmp_path, progress=False)
+    assert run.file_name == "smoke-none-seed0-shapes-10.json"
+    assert "SHAPES-10, IN PLACE OF CIFAR-10: NOT COMPARABLE" in str(search.table([run]))
+    with pytest.raises(RecordError, match="stood in for CIFAR-10"):
+        search.publish("smoke", tmp_path, destination=tmp_path / "shipped")
+
+
+def test_publishing(runs, folder, tmp_path):
+    paths = search.publish("smoke", folder, destination=tmp_path)
+    assert len(paths) == len(runs)
+    assert search.load_records(folder=tmp_path) == runs
+
+
+def test_live_searches_are_joined_by_recorded_ones(runs, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "SHIPPED", tmp_path)
+    recorded = [dataclasses.replace(run, seed=seed) for run in runs for seed in (0, 1)]
+    for run in recorded:
+        dataclasses.replace(run, run=dataclasses.replace(run.run, seed=run.seed)).save(tmp_path)
+    joined = search.with_recorded([runs[-1]])
+    assert [(run.arm, run.seed) for run in joined] == [(arm, seed) for arm in search.ARMS for seed in (0, 1)]
+    assert joined[-2] is runs[-1]
+    assert search.with_recorded([]) == []
+
+
+def test_the_table_ranks_no_single_run(runs):
+    text = str(search.table(runs)).replace("\n", " ")
+    assert "CIFAR-10, smoke" in text
+    assert "no difference shown between any two of no search, random, own weights, NAS" in text
+
+
+def test_the_table_gives_means_over_seeds(runs):
+    def one(arm, seed, error):
+        run = next(run for run in runs if run.arm == arm)
+        tested = dataclasses.replace(run.run.test, error=error)
+        return dataclasses.replace(run, seed=seed, run=dataclasses.replace(run.run, test=tested, seed=seed))
+
+    made = [one("enas", seed, 20.0 + seed) for seed in range(3)] + [one("none", seed, 40.0 + seed) for seed in range(3)]
+    made_table = search.table(made)
+    assert [row[-1] for row in made_table.rows] == ["41.00 ± 1.00 (3)", "21.00 ± 1.00 (3)"]
+    assert "test error: ENAS is lower than no search by 20.00 points." in made_table.notes
+
+
+def test_searches_of_different_budgets_are_not_compared(runs):
+    with pytest.raises(StudyError, match="one budget"):
+        search.table([runs[0], dataclasses.replace(runs[1], budget="short")])
+    with pytest.raises(StudyError, match="one budget"):
+        search.table([])
+
+
+def test_an_unknown_way_is_refused(images):
+    with pytest.raises(StudyError, match="no way 'evolution'"):
+        search.run(budget="smoke", arms=["evolution"], data=images, progress=False)
+
+
+def test_searches_of_a_budget_spend_alike():
+    for budget, scale in search.SCALES.items():
+        assert scale.effort.steps % scale.effort.children == 0, "so that own weights get as many steps in all"
+        assert scale.effort.train + scale.effort.validation <= (scale.images or 50_000)
+        assert len(scale.seeds) >= (1 if budget == "smoke" else 3)
+    assert search.SCALES["full"].recipe.full_length == ""
+
+
+def test_the_command(cnn, tmp_path, monkeypatch, data):
+    small = dataclasses.replace(
+        search.SCALES["smoke"],
+        effort=dataclasses.replace(search.SCALES["smoke"].effort, train=48, validation=16),
+        images=64,
+    )
+    monkeypatch.setitem(search.SCALES, "smoke", small)
+    monkeypatch.setattr(search, "SHIPPED", tmp_path / "shipped")
+    status, out, _ = cnn("search", "--budget", "smoke", "--arms", "none", "enas", "--publish", "--out", "here")
+    assert status == 0
+    assert "Which way to search finds the best cell?" in out
+    assert out.count("published ") == 2
+    assert len(list((tmp_path / "here" / "search").iterdir())) == 2
+
+
+def test_the_same_cell_trains_to_the_same_network(images, runs):
+    plan = runs[0].found.plan
+    small = dataclasses.replace(images, train_images=images.train_images[:64], train_labels=images.train_labels[:64])
+    torch.manual_seed(0)
+    first = search.train(plan, small, "smoke", seed=3, progress=False)
+    torch.manual_seed(1)
+    again = search.train(plan, small, "smoke", seed=3, progress=False)
+    assert first.history[-1].train_loss == again.history[-1].train_loss
+    assert search.train(plan, small, "smoke", seed=4, progress=False).history != first.history

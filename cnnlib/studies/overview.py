@@ -18,6 +18,7 @@ from cnnlib.studies.record import SHIPPED, Record, in_order
 from cnnlib.studies.statistics import summarise
 from cnnlib.studies.study import Arm, Study
 from cnnlib.table import Column, Table
+from cnnlib.training import Run
 from cnnlib.training.network import registered
 
 JOINED = {"vgg": "no shortcut", "plain": "no shortcut", "resnet": "addition", "densenet": "concatenation"}
@@ -60,8 +61,8 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
             "Errors are mean ± standard deviation (number of seeds), after the last step. Memory is computed: "
             "activations kept for the backward pass, fp32. The gradient is that of the loss by the first convolution's "
             "output, as a multiple of that at the last convolution.",
-            f"Speed and time on {'; '.join(dict.fromkeys(record.run.hardware for record in records))}."
-            + (" Alone: one training at a time, measured before the first; the numbers of steps follow from it." if alone else ""),
+            f"Trained on {'; '.join(dict.fromkeys(record.run.hardware for record in records))}."
+            + (" Speed and time are those of one training alone, measured there before the first." if alone else ""),
         ),
     )
 
@@ -78,16 +79,7 @@ def _column(arm: Arm, group: Sequence[Record], alone: float | None) -> dict[str,
         "parameters": f"{runs[0].parameters:,}",
         "multiply-adds": f"{multiply_adds(net, IMAGE) / 1e6:.1f} M",
         "memory of training, MB an image": f"{kept / 1e6:.2f}",
-        "speed of training, images/s": f"{fmean(run.images_per_second for run in runs):,.0f}",
-        "time of all steps, s": f"{fmean(map(training_seconds, group)):,.0f}",
-        **(
-            {
-                "speed alone, images/s": f"{alone:,.0f}",
-                "time of all steps alone, s": f"{steps[-1] * runs[0].recipe.batch_size / alone:.2f}",
-            }
-            if alone
-            else {}
-        ),
+        **_times(runs, steps[-1], alone),
         "steps": " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1]))),
         **{
             f"{name}, %": f"{summarise([getattr(run, measure) for run in runs])} ({len(runs)})"
@@ -98,9 +90,14 @@ def _column(arm: Arm, group: Sequence[Record], alone: float | None) -> dict[str,
     }
 
 
-def training_seconds(record: Record) -> float:
-    """Return how long the steps of a training took, without its evaluations and its start."""
-    return record.run.steps * record.run.recipe.batch_size / record.run.images_per_second
+def _times(runs: Sequence[Run], steps: int, alone: float | None) -> dict[str, str]:
+    """Return the rows of speed: as measured alone, if that was recorded, else in the trainings themselves."""
+    speed = alone or fmean(run.images_per_second for run in runs)
+    seconds = steps * runs[0].recipe.batch_size / speed
+    return {
+        "speed of training, images/s": f"{speed:,.0f}",
+        "time of all steps, s": f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2f}",
+    }
 
 
 def layers(net: nn.Module) -> int:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from cnnlib.models import create
-from cnnlib.studies import Probed, StudyError, find_study, first_to_last, overview, run
+from cnnlib.studies import Probed, StudyError, find_study, first_to_last, load_records, overview, run
 from cnnlib.studies.overview import convolutions, layers
 
 
@@ -48,8 +48,17 @@ def test_a_column_for_each_arm_of_the_longest_budget(data):
     assert rows["steps"] == ("100", "100")
     assert "short budget" in table.caption
     seconds = 100 * 16 / records[1].run.images_per_second
-    assert rows["time of all steps, s"][1] == f"{seconds:,.0f}"
+    assert float(rows["time of all steps, s"][1].replace(",", "")) == pytest.approx(seconds, rel=0.06)
     assert dict(row[:2] for row in overview(study, [*records, *longer], "smoke").rows)["steps"] == "2"
+
+
+def test_recorded_trainings_of_equal_time_took_it():
+    study = find_study("equal-time")
+    table = overview(study, load_records(study), "short")
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert len({float(seconds) for seconds in rows["time of all steps, s"]}) == 1
+    assert len(set(rows["steps"])) == 3
+    assert "Speed and time are those of one" in str(table)
 
 
 def test_what_cannot_be_shown_is_refused(data):

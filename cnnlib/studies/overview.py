@@ -12,7 +12,7 @@ from torch import nn
 from cnnlib.measure import multiply_adds, training_memory
 from cnnlib.settings import BUDGETS
 from cnnlib.studies import equal_time
-from cnnlib.studies.comparison import IMAGE, MEASURES
+from cnnlib.studies.comparison import IMAGE, MEASURES, NOTHING
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.record import SHIPPED, Record, in_order
 from cnnlib.studies.statistics import summarise
@@ -91,7 +91,9 @@ def _column(arm: Arm, group: Sequence[Record], alone: float | None) -> dict[str,
 
 
 def _times(runs: Sequence[Run], steps: int, alone: float | None) -> dict[str, str]:
-    """Return the rows of speed: as measured alone, if that was recorded, else in the trainings themselves."""
+    """Return the rows of speed: as measured alone, if that was recorded, else in the trainings, if on one machine."""
+    if len({run.hardware for run in runs}) > 1:
+        return {"speed of training, images/s": NOTHING, "time of all steps, s": NOTHING}
     speed = alone or fmean(run.images_per_second for run in runs)
     seconds = steps * runs[0].recipe.batch_size / speed
     return {

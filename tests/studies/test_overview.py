@@ -52,6 +52,14 @@ def test_a_column_for_each_arm_of_the_longest_budget(data):
     assert dict(row[:2] for row in overview(study, [*records, *longer], "smoke").rows)["steps"] == "2"
 
 
+def test_speeds_of_several_machines_are_not_averaged(data):
+    study = find_study("vgg-resnet-densenet")
+    (one,) = run(study, budget="smoke", arms=["ResNet-20"], data=data, progress=False)
+    other = dataclasses.replace(one, run=dataclasses.replace(one.run, seed=1, device="another"))
+    rows = dict(row[:2] for row in overview(study, [one, other]).rows)
+    assert rows["speed of training, images/s"] == rows["time of all steps, s"] == "–"
+
+
 def test_recorded_trainings_of_equal_time_took_it():
     study = find_study("equal-time")
     table = overview(study, load_records(study), "short")

@@ -54,6 +54,7 @@ _HOME = {
     "extent": "taps",
     "reach": "taps",
     "receptive_field": "receptive",
+    "released_errors": "released",
     "roofline": "speed",
     "samples": "figures",
     "scaling_factors": "scaling",

@@ -38,7 +38,10 @@ def cell(
         caption: shown under the drawing.
         stride: that of the steps that read h or p, written as ``/2``: 2 for a reduction cell.
     """
-    return draw(_cards(plan, stride), id=id, title=title, caption=caption, words=cell_in_words(plan, stride))
+    cards = _cards(plan, stride)
+    return draw(
+        cards, id=id, title=title, caption=caption, words=cell_in_words(plan, stride), weak=_put_out_early(cards)
+    )
 
 
 def cell_in_words(plan: Plan, stride: int = 1) -> str:
@@ -70,6 +73,18 @@ def _cards(plan: Plan, stride: int) -> list[Card]:
         cards.append(Card("concat", MERGES["concat"], sources=ends))
         ends = [len(cards) - 1]
     return [*cards, Card("output", "output", sources=ends)]
+
+
+def _put_out_early(cards: list[Card]) -> list[bool]:
+    """Say for each line whether it leads to the output from a state that another one put out is made of."""
+    above: list[set[int]] = []
+    for card in cards:
+        above.append(set().union(*({source} | above[source] for source in card.sources)))
+    return [
+        card.kind == "concat" and any(source in above[other] for other in card.sources)
+        for card in cards
+        for source in card.sources
+    ]
 
 
 def _kind(operation: str) -> str:

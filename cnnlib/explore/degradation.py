@@ -92,6 +92,7 @@ def along_the_net(
     lines: Mapping[str, Sequence[float]],
     *,
     title: str,
+    spread: Mapping[str, Sequence[float]] | None = None,
     log: bool = False,
     ticks: Sequence[str] = (),
     level: tuple[float, str] | None = None,
@@ -101,6 +102,7 @@ def along_the_net(
     Args:
         lines: a name, and a value for each layer or block. Nets of other depths are stretched to the same width.
         title: of the figure: what was measured.
+        spread: a deviation for each value of a line, drawn as a bar above and below it.
         log: whether the axis of the values is logarithmic.
         ticks: names of the layers or blocks, if all lines have the same.
         level: a value to compare with, and its name.
@@ -125,6 +127,9 @@ def along_the_net(
                 markevery=max(1, len(values) // 12),
                 label=name,
             )
+            if spread and name in spread:
+                colour = _LIGHT[style.ACCENTS[index]]
+                axes.errorbar(places, values, spread[name], color=colour, capsize=3, linestyle="none")
         if level:
             axes.axhline(level[0], color=_LIGHT["muted"], linewidth=1)
             axes.annotate(

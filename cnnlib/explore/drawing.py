@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from cnnlib.explore.graph import MERGES, Card, network_graph, size_text
-from cnnlib.explore.html import Html, asset, figure, number, tag
+from cnnlib.explore.html import Html, asset, figure, number, squeeze, tag
 from cnnlib.explore.layout import Layout, Line, place
+from cnnlib.explore.style import PALETTE, Theme
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,6 +91,22 @@ def draw(
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     body = f'<div class="cnn-scroll" tabindex="0" role="group" aria-label="{escape(title)}">{svg}</div>{below}'
     return Html(figure(body, id=id, kind="cnn-diagram", css=asset("diagram.css")), f"{title}: {words}")
+
+
+def document(drawing: Html, theme: Theme) -> str:
+    """Return a drawing of :func:`diagram` as an SVG file of its own, in the colours of one theme.
+
+    A file that a page shows as an image cannot follow the page's theme, so a page needs one for each.
+    """
+    palette = PALETTE[theme]
+    svg = drawing.html[drawing.html.index("<svg") : drawing.html.index("</svg>") + len("</svg>")]
+    svg = re.sub(r'(<g class="card">)<title>.*?</title>', r"\1", svg)  # an image has no tooltips
+    width, height = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', svg).groups()
+    css = squeeze(asset("diagram.css")).replace(".cnn-diagram ", "").replace(".cnn-scroll>svg", "svg")
+    css += f"svg{{color:{palette['ink']};background:{palette['paper']};font-family:system-ui,sans-serif}}"
+    css = re.sub(r"var\(--cnn-([\w-]+)\)", lambda name: palette[name[1]], css)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+    return f"{svg.replace('<svg', head, 1).replace('>', f'><style>{css}</style>', 1)}\n"
 
 
 # ---- which lines are shortcuts ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from cnnlib.errors import CnnlibError
-from cnnlib.measure.dry_run import on_copy
+from cnnlib.measure.dry_run import on_copy, skip_arithmetic
 
 MERGES = {"add": "+", "mul": "×", "sub": "−", "concat": "concat"}
 """The kinds of card where branches meet, and what is written on them."""
@@ -75,6 +75,7 @@ def network_graph(
                 f"torch.fx cannot trace {type(net).__name__}: {reason}; its forward must not branch on the values or "
                 "shapes of tensors. Draw its blocks one by one, or a smaller depth"
             ) from error
+        skip_arithmetic(net)
         recorder = _Recorder(net, graph)
         recorder.run(images)
         return recorder.steps
@@ -90,7 +91,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _HEADS = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
 
 
-def _is_level(module: nn.Module) -> bool:
+def is_level(module: nn.Module) -> bool:
     """Say whether a module is a block, not a mere container or one layer with its normalisation."""
     heads = sum(isinstance(part, _HEADS) for part in module.modules())
     return type(module) not in _CONTAINERS and heads > 1
@@ -106,11 +107,11 @@ class _Tracer(fx.Tracer):
             return False
         if isinstance(m, self._closed) or super().is_leaf_module(m, module_qualified_name) or not any(m.children()):
             return True
-        if self._depth is None or not _is_level(m):
+        if self._depth is None or not is_level(m):
             return False
         parts = module_qualified_name.split(".")
         above = (self._net.get_submodule(".".join(parts[:end])) for end in range(1, len(parts) + 1))
-        return sum(map(_is_level, above)) >= self._depth
+        return sum(map(is_level, above)) >= self._depth
 
 
 @dataclass
@@ -229,7 +230,8 @@ def _describe_module(module: nn.Module, before: tuple, shape: tuple) -> tuple[st
         changes_nothing = before == shape and not any(True for _ in module.parameters())
         return ("tail" if changes_nothing else "step"), type(module).__name__
     halved = before[1] // shape[1] if len(before) == len(shape) == 3 else 1
-    return "block", f"{type(module).__name__}, {shape[0]}{_steps(halved) if halved > 1 else ''}"
+    size = f", {shape[0]}{_steps(halved) if halved > 1 else ''}" if shape else ""  # none if it puts out several maps
+    return "block", type(module).__name__ + size
 
 
 def _adaptive_pool(name: str, before: tuple, shape: tuple) -> tuple[str, str]:

@@ -240,7 +240,9 @@ def _coordinates(
         moved = 0.0
         for items in (*rows, *reversed(rows)):
             wishes = [_wish(pulls[item], x, x[item]) for item in items]
-            moved = max(moved, _spread(items, wishes, [firm[item] for item in items], widths, x))
+            # Weighted with all that pulls at an item, each move makes the sum smaller; otherwise the drawing may drift.
+            weights = [firm[item] * (sum(strength for _, strength in pulls[item]) or 1.0) for item in items]
+            moved = max(moved, _spread(items, wishes, weights, widths, x))
         if moved < 0.01:
             break
     for column in columns:

@@ -39,7 +39,7 @@ def search_history(runs: Sequence[SearchRun], *, title: str | None = None) -> Fi
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.6, 3.4), layout="constrained")
         rewards, entropies, operations = figure.subplots(1, 3)
-        bars = 0.8 / len(groups)
+        apart = 0.6 / len(groups)
         for index, (arm, group) in enumerate(groups.items()):
             colour = _LIGHT[style.ACCENTS[index]]
             kind = {"color": colour, "linestyle": style.DASHES[index], "marker": style.MARKERS[index], "markersize": 4}
@@ -49,10 +49,8 @@ def search_history(runs: Sequence[SearchRun], *, title: str | None = None) -> Fi
                 low, high = factor * (mean - deviation), factor * (mean + deviation)
                 axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
             shares = _shares(group)
-            places = np.arange(len(shares)) + bars * (index - (len(groups) - 1) / 2)
-            hatch = ("", "///", "...", "xxx")[index % 4]
-            lengths = [100 * share for share in shares.values()]
-            operations.barh(places, lengths, bars, color=colour, hatch=hatch, edgecolor=_LIGHT["paper"])
+            places = np.arange(len(shares)) + apart * (index - (len(groups) - 1) / 2)
+            operations.plot([100 * share for share in shares.values()], places, **kind | {"linestyle": "none"})
             reward = 100 * _curve(group, "reward")[1]
             most = max(shares, key=shares.get)
             facts.append(
@@ -67,7 +65,7 @@ def search_history(runs: Sequence[SearchRun], *, title: str | None = None) -> Fi
             axes.set_ylim(bottom=0)
         operations.set_yticks(np.arange(len(shares)), list(shares))
         operations.invert_yaxis()
-        operations.grid(axis="y", visible=False)
+        operations.set_xlim(left=0)
         rewards.legend(loc="lower right", fontsize=8)
         counts = {len(group) for group in groups.values()}
         several = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"

@@ -49,7 +49,7 @@ def speed_up(speeds: Sequence[Speed], *, work: str = "forward") -> Figure:
                 ratios = []
                 for C in channels:
                     dense, separable = (speed.layer(kind, C, batch, work) for kind in (KINDS[0], KINDS[3]))
-                    ratios.append(dense.median / separable.median)
+                    ratios.append(dense.least / separable.least)
                 axes.plot(
                     *(channels, ratios),
                     color=_LIGHT[style.ACCENTS[index]],

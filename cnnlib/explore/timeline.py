@@ -9,17 +9,18 @@ from matplotlib.figure import Figure
 
 from cnnlib.explore import style
 from cnnlib.studies.efficiency import ALEXNET_LEVEL, LEVEL, years_between
-from cnnlib.studies.ilsvrc import ANNOTATOR, WINNERS
+from cnnlib.studies.ilsvrc import ANNOTATOR, END, WINNERS
 
 _LIGHT = style.PALETTE["light"]
 _ABOVE = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8.5}
 _PAPER = {"facecolor": _LIGHT["paper"], "edgecolor": "none", "pad": 1}
 
 
-def ilsvrc_timeline() -> Figure:
+def ilsvrc_timeline(*, end: bool = False) -> Figure:
     """Draw top-5 error and depth of the winners of ILSVRC, 2010 to 2017, with the error of one trained person.
 
-    Every number stands beside its bar. Numbers and sources are those of :mod:`cnnlib.studies.ilsvrc`.
+    Every number stands beside its bar; ``end`` marks where the contest ended. Numbers and sources are those of
+    :mod:`cnnlib.studies.ilsvrc`.
     """
     years = [winner.year for winner in WINNERS]
     with matplotlib.rc_context(style.rc()):
@@ -42,8 +43,14 @@ def ilsvrc_timeline() -> Figure:
         depths.set_xticks(years, [f"{winner.year}\n{winner.team}" for winner in WINNERS], fontsize=8.5)
         for axes in (errors, depths):
             axes.grid(axis="x", visible=False)
+            if end:
+                axes.axvline(years[-1] + 0.6, color=_LIGHT["ink"], linewidth=1.4)
+        if end:
+            beside = {"textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 8.5}
+            errors.annotate(f"{END} ", (years[-1] + 0.6, 31), (-2, 0), **beside)
+            errors.set_xlim(years[0] - 0.6, years[-1] + 0.8)
     told = "; ".join(f"{w.year} {w.team} {w.error:g} %" + f", {w.layers} layers" * bool(w.layers) for w in WINNERS)
-    figure.set_label(f"Winners of ILSVRC: {told}. One trained person: {ANNOTATOR:g} %.")
+    figure.set_label(f"Winners of ILSVRC: {told}. One trained person: {ANNOTATOR:g} %." + f" {END}." * end)
     return figure
 
 

@@ -8,6 +8,7 @@ second, and the network that was asked about keeps its mode, hooks, gradients, d
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -74,6 +75,29 @@ def on_copy(
     if isinstance(failure, RuntimeError | ValueError):
         raise DoesNotFit(_why(model, input_size, failure)) from failure
     raise failure
+
+
+_SAME_SIZE = (nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Hardswish, nn.Hardsigmoid)
+
+
+def skip_arithmetic(net: nn.Module) -> None:
+    """Let the layers of a private copy without data that keep the size of their input put out an empty tensor.
+
+    On tensors without data PyTorch does the arithmetic of a batch normalisation or an activation step by step in
+    Python, which takes most of the time of a deep network. Memory is used as before: what works in place still does.
+    """
+    if not any(parameter.is_meta for parameter in net.parameters()):
+        return
+    for module in net.modules():
+        if type(module) in _SAME_SIZE:
+            module.forward = functools.partial(_same_size, module)
+
+
+def _same_size(module: nn.Module, x: Tensor) -> Tensor:
+    maps = getattr(module, "num_features", None)
+    if maps is not None and (x.dim() != 4 or x.shape[1] != maps):
+        raise ValueError(f"a batch normalisation of {maps} maps got an input of {shape_text(x.shape)}")
+    return x if getattr(module, "inplace", False) else torch.empty_like(x)
 
 
 class Memory:

@@ -18,7 +18,7 @@ import torchinfo
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnnlib.measure.dry_run import Memory, on_copy
+from cnnlib.measure.dry_run import Memory, on_copy, skip_arithmetic
 from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation
 from cnnlib.measure.rendering import per_axis_text, shape_text
 from cnnlib.measure.theoretical import FieldRow, PerAxis, receptive_field
@@ -174,6 +174,30 @@ def multiply_adds(model: nn.Module, input_size: tuple[int, ...]) -> int:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             net(images)
         return counter.get_total_flops() // 2
+
+    return on_copy(model, tuple(input_size), measure)
+
+
+def activation_bytes(model: nn.Module, input_size: tuple[int, ...]) -> int:
+    """Return the memory of all outputs in fp32 for one image, in bytes: the sum of a layer table, in less time.
+
+    Raises:
+        DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
+    """
+
+    def measure(net: nn.Module, images: Tensor) -> int:
+        memory, values = Memory(images), 0
+
+        def count(module: nn.Module, inputs: tuple, output: Any) -> None:
+            nonlocal values
+            values += sum(one.numel() for one in _tensors(output) if memory.is_new(one))
+
+        skip_arithmetic(net)
+        for module in net.modules():
+            module.register_forward_hook(count)
+        with torch.no_grad():
+            net(images)
+        return FP32_BYTES * values
 
     return on_copy(model, tuple(input_size), measure)
 

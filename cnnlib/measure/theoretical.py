@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from cnnlib.measure.dry_run import first_accepted, on_copy
+from cnnlib.measure.dry_run import first_accepted, on_copy, skip_arithmetic
 from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation, first_line
 from cnnlib.measure.rendering import per_axis_text, shape_text
 from cnnlib.table import Column, Table
@@ -148,6 +148,7 @@ def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = 
                 f"torch.fx cannot trace {type(net).__name__}: {first_line(error)}; its forward must not branch on the "
                 "values or shapes of tensors. effective_receptive_field measures the field of any network"
             ) from error
+        skip_arithmetic(net)
         walk = _Walk(net, graph, tracer.owner)
         walk.run(images)
         calls = {

@@ -2,12 +2,14 @@
 
 from cnnlib.studies import (
     alexnet_tricks,
+    closing,
     degradation,
     efficiency,
     families,
     ilsvrc,
     keypoints,
     precision,
+    released,
     search,
     variants,
 )

@@ -145,7 +145,7 @@ def run_speed(options: argparse.Namespace) -> None:
     from cnnlib.training.cli import load_data, use_threads
 
     use_threads(options.threads)
-    data = None if options.layers_only else load_data("cifar10")
+    data = None if options.layers_only else load_data("cifar10", progress=False)
     speed = measure_speed(data, device=options.device, precision=options.precision, rounds=options.rounds)
     for batch_size in BATCHES:
         for work in PASSES:

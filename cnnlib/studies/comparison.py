@@ -86,18 +86,26 @@ def compare(study: Study, records: Sequence[Record] | None = None) -> Table:
     )
 
 
-def with_recorded(study: Study, live: Sequence[Record]) -> list[Record]:
+def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool = False) -> list[Record]:
     """Return live records together with those that come with the package: same budget and data set, other seeds.
 
     A live training on a stand-in data set is joined by none.
+
+    Args:
+        study: the study.
+        live: records of one budget.
+        other_budgets: add the records of the other budgets too, to set all lengths side by side.
     """
     if not live:
         return []
-    first = live[0].run
-    have = {(record.arm, record.run.seed) for record in live}
-    recorded = load_records(study, first.budget) if first.budget in study.budgets else []
+    budget, data = live[0].run.budget, live[0].run.data
+    have = {(record.arm, record.run.budget, record.run.seed) for record in live}
     fitting = [
-        record for record in recorded if record.run.data == first.data and (record.arm, record.run.seed) not in have
+        record
+        for record in load_records(study)
+        if record.run.data == data
+        and (other_budgets or record.run.budget == budget)
+        and (record.arm, record.run.budget, record.run.seed) not in have
     ]
     return in_order(study, [*live, *fitting])
 

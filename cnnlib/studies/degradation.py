@@ -12,12 +12,13 @@ from typing import Any
 from torch import nn
 
 from cnnlib.data import ImageSet, normalise
-from cnnlib.measure import gradient_flow
+from cnnlib.measure import gradient_flow, lesions
 from cnnlib.studies.study import SMOKE, Arm, Scale, Study, course_study, register
 from cnnlib.training import recipe_for
 
 DEPTHS = (20, 32, 44, 56, 110)
 PROBED_IMAGES = 128
+LESION_IMAGES = 1000
 
 
 def flow(network: nn.Module, images: ImageSet) -> list[dict[str, Any]]:
@@ -43,6 +44,14 @@ DEGRADATION = course_study(
 )
 """Depth with and without shortcuts. Each record holds how the gradient flows, before and after the training."""
 
+
+def without_blocks(network: nn.Module, images: ImageSet) -> list[dict[str, Any]]:
+    """Return the error of the whole net and without each of its blocks, on the first test images; the study's probe."""
+    device = next(network.parameters()).device
+    batch = normalise(images.test_images[:LESION_IMAGES].to(device), images.mean, images.std)
+    return [asdict(lesion) for lesion in lesions(network, batch, images.test_labels[: len(batch)].to(device))]
+
+
 LESIONS = register(
     Study(
         name="lesions",
@@ -56,6 +65,9 @@ LESIONS = register(
         },
         log_every=10,
         evaluate_every=10,
+        probe=without_blocks,
     )
 )
-"""Two small nets for :func:`cnnlib.measure.lesions`, trained alike. The short budget uses few images, to be quick."""
+"""Two small nets, trained alike. Each record holds their errors without each of their blocks, before and after.
+
+The short budget uses few images, to be quick."""

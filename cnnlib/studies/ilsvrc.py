@@ -45,6 +45,9 @@ WINNERS = (
 )
 """One entry a year. The contest of 2017 was the last."""
 
+END = "The contest ends; its data move to Kaggle"
+"""What happened after the contest of 2017."""
+
 ANNOTATOR = 5.1
 """Top-5 error of one trained person on 1,500 of the test images, in percent (Russakovsky et al. 2015, section 6.4)."""
 

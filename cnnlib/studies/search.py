@@ -14,6 +14,7 @@ import torch
 
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
+from cnnlib.measure import count_parameters
 from cnnlib.models.cells import Plan
 from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, search, split
 from cnnlib.settings import BUDGETS
@@ -87,7 +88,7 @@ SCALES = {
     ),
     "short": SearchScale(
         Effort(
-            400,
+            300,
             controller_lr=0.015,
             updates=40,
             proposals=4,
@@ -96,7 +97,7 @@ SCALES = {
             train=10_000,
             validation=500,
         ),
-        final=250,
+        final=200,
     ),
     "medium": SearchScale(
         Effort(
@@ -227,6 +228,8 @@ def check(run: SearchRun, path: Path) -> None:
     scale = SCALES[run.budget]
     expected = dataclasses.asdict(scale.effort) | {f"recipe.{k}": v for k, v in scale.recipe.as_dict().items()}
     found = dataclasses.asdict(run.effort) | {f"recipe.{k}": v for k, v in run.run.recipe.as_dict().items()}
+    expected["parameters"] = count_parameters(network(run.found.plan, scale.effort.channels))
+    found["parameters"] = run.run.parameters
     different = [
         f"{key} is {found[key]!r}, not {expected[key]!r}"
         for key in expected

@@ -68,6 +68,9 @@ class GraphStep:
         Without ``torch.cuda.graph``, which first waits for all that the GPU has to do, for other trainings too.
         """
         self.images, self.labels = images.clone(memory_format=torch.preserve_format), labels.clone()
+        free, total = torch.cuda.mem_get_info(self.step.device)
+        if free < total / 4:  # while a step is recorded, PyTorch gives back nothing of what earlier graphs used
+            torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
         self.stream.wait_stream(torch.cuda.current_stream(self.step.device))
         with torch.cuda.stream(self.stream):

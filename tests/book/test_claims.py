@@ -34,6 +34,7 @@ EXPECTED = {  # chapter: the ids of its claims
     """,
     "05-variants": "feature-fusion variants-summary empirical-effects",
     "07-efficient-nets": "mobilenet-cost shufflenet nas-loop nasnet efficientnet ai-and-efficiency",
+    "08-what-to-remember": "what-to-remember",
 }
 CLAIMS = load()
 each = pytest.mark.parametrize("claim", CLAIMS, ids=[claim.id for claim in CLAIMS])

@@ -26,6 +26,19 @@ def test_speeds_are_medians_of_the_network_measured_most_often():
     assert costs.speeds(runs)[0].multiply_adds == card("resnet20").multiply_adds
 
 
+def test_long_trainings_say_more_than_short_ones():
+    runs = [run("resnet20", 100.0, steps=10), run("resnet20", 300.0, steps=900), run("resnet56", 9.0, steps=20)]
+    (speed,) = costs.speeds(runs)
+    assert (speed.model, speed.images_per_second, speed.runs) == ("resnet20", 300.0, 1)
+
+
+def test_trainings_that_share_a_gpu_use_it_together():
+    (speed,) = costs.speeds([run("resnet20", 1000.0, device="a GPU", device_type="cuda", together=8)])
+    assert "8 trainings at a time" in speed.hardware
+    alone = dataclasses.replace(speed, images_per_second=8000.0, together=1)
+    assert costs.estimated([speed]) == costs.estimated([alone])
+
+
 def test_options_of_a_study_are_counted():
     narrow = dataclasses.replace(run("alexnet-cifar", 1.0), overrides={"width": 0.5, "activation": "nn.Tanh"})
     (speed,) = costs.speeds([narrow])

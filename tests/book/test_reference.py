@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 from bs4 import BeautifulSoup
-from cnnbook import api, zoo
+from cnnbook import api
 
 import cnnlib
 from cnnlib import models
@@ -47,28 +47,6 @@ def test_every_file_of_networks_has_a_section_on_one_page(html):
     assert entry.text.startswith("\ncifar_resnet(depth, num_classes=10, shortcut='A', width=1.0)[source]"), (
         "without types"
     )
-
-
-def test_zoo_lists_every_model(html):
-    rows = {row.select_one("code").text: row.text for row in soup(html, "zoo").select("article tbody tr")}
-    assert sorted(rows) == sorted(models.available())
-    for name, text in rows.items():
-        card = models.card(name)
-        assert f"{card.parameters:,}" in text
-        assert card.headline is None or card.headline.protocol in text
-
-
-def test_zoo_cites_every_paper(html):
-    links = soup(html, "zoo").select("article li a[href*='references.html#']")
-    assert len({link["href"] for link in links}) == len({models.card(name).paper.key for name in models.available()})
-
-
-def test_a_model_is_a_row():
-    assert zoo.row(models.card("resnet20")) == (
-        "| `resnet20` | 2015 | CIFAR-10, 3×32×32 | 269,722 | 40.6 M | 8.75 % test error (1 run), "
-        "He et al. 2015, Table 6 |"
-    )
-    assert zoo.row(models.card("lenet5")).endswith("| 61,706 | 0.4 M |  |")
 
 
 @pytest.mark.parametrize(

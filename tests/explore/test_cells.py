@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from cnnlib.explore import cell
+from cnnlib.explore import cells as explore_cells
 from cnnlib.models.amoebanet import AMOEBANET_A
 from cnnlib.models.cells import Plan
 from cnnlib.models.enas import ENAS_MICRO
@@ -41,6 +42,12 @@ def test_the_strided_steps_of_a_reduction_cell_are_marked():
 def test_every_step_node_and_line_is_drawn(plan):
     shown = cell(plan, id="x")
     steps = [step for node in plan.nodes for step in node]
+    made = explore_cells._cards(plan, 1)
+    starts = {f"node {card.title.split()[-1]}": index for index, card in enumerate(made) if card.kind == "add"}
+    starts |= {"h": 0, "p": 1}
+    for card in made:
+        if card.modules:
+            assert card.sources == [starts[card.modules[0].split(" of ")[1]]]
     drawn = [longer for _, longer in cards(shown) if longer]
     assert len(drawn) == len(steps)
     for (_, state), longer in zip(steps, drawn, strict=True):
@@ -71,3 +78,24 @@ def test_the_drawing_has_title_caption_and_text_alternative():
 def test_an_operation_without_a_title_is_drawn_by_its_name():
     plan = Plan(nodes=((("dil3x3", "h"), ("identity", "p")),), concat=(0,))
     assert "dil3x3 of h" in cell(plan, id="x").text
+
+
+def test_the_output_stands_below_what_is_put_out():
+    """Long straight lines once let the rows of such a drawing drift apart."""
+    plan = Plan(
+        nodes=(
+            (("avg3x3", "p"), ("sep5x5", "h")),
+            (("sep3x3", "h"), ("max3x3", 0)),
+            (("avg3x3", "p"), ("sep5x5", 0)),
+        ),
+        concat=(0, 1, 2),
+    )
+    groups = [group for group in svg_of(cell(plan, id="x")).iter("g") if group.get("class") == "card"]
+    at = {group.find("text").text: float(group.find("text").get("x")) for group in groups}
+    assert at["+ node 1"] < at["concat"] < at["+ node 2"]
+    assert at["concat"] == at["output"]
+
+
+def test_what_is_put_out_early_runs_beside_the_rest():
+    lines = [path.get("class") for path in svg_of(cell(SMALL, id="x")).iter("path") if "head" not in path.get("class")]
+    assert lines.count("skip") == 1  # node 0 is put out, and so is node 1, which reads it

@@ -6,7 +6,7 @@ import pytest
 from cnnlib.explore import along_the_net, depth_errors, describe, ilsvrc_timeline
 from cnnlib.explore.boxes import NothingToDraw
 from cnnlib.studies import find_study, load_records
-from cnnlib.studies.ilsvrc import ANNOTATOR, WINNERS, winners_table
+from cnnlib.studies.ilsvrc import ANNOTATOR, END, WINNERS, winners_table
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,13 @@ def test_along_the_net_stretches_nets_to_one_width():
     assert [label.get_text() for label in ticked.axes[0].get_xticklabels()] == ["x", "y"]
 
 
+def test_along_the_net_draws_the_spread_as_bars():
+    figure = along_the_net({"a": [1, 2, 3], "b": [4, 5, 6]}, spread={"b": [0.5, 0, 1]}, title="")
+    (container,) = figure.axes[0].containers
+    bars = [tuple(segment[:, 1]) for segment in container.lines[2][0].get_segments()]
+    assert bars == [(3.5, 4.5), (5, 5), (5, 7)]
+
+
 @pytest.mark.parametrize("lines", [{}, {"a": [1]}])
 def test_along_the_net_needs_values(lines):
     with pytest.raises(NothingToDraw, match="at least two values"):
@@ -69,6 +76,16 @@ def test_timeline_shows_every_winner_with_its_number():
     for winner in WINNERS:
         assert f"{winner.year} {winner.team} {winner.error:g} %" in describe(figure)
     assert f"One trained person: {ANNOTATOR} %." in describe(figure)
+
+
+def test_timeline_marks_the_end_of_the_contest_where_asked():
+    for end in (False, True):
+        figure = ilsvrc_timeline(end=end)
+        errors, depths = figure.axes
+        assert (END in describe(figure)) == end
+        assert any(END in text.get_text() for text in errors.texts) == end
+        lines = [line for line in depths.lines if line.get_xdata()[0] > WINNERS[-1].year]
+        assert len(lines) == end
 
 
 def test_winners_are_in_order_and_have_sources():

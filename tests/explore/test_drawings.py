@@ -9,7 +9,9 @@ from torchvision.models import resnet18
 
 from cnnlib.explore import diagram, volumes
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.drawing import document
 from cnnlib.explore.graph import network_graph
+from cnnlib.explore.style import PALETTE
 from cnnlib.measure import layer_table
 from cnnlib.models import create
 
@@ -51,6 +53,22 @@ def test_drawing_has_a_text_alternative():
     assert svg.find("desc").text.startswith("input (3×16×16), then 5×5 conv, 8, /2 + ReLU (8×6×6)")
     assert repr(shown) == f"A & B: {svg.find('desc').text}"
     assert "<figcaption>What &lt;it&gt; is</figcaption>" in shown.html
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_drawing_becomes_a_file_in_the_colours_of_a_theme(theme):
+    shown = diagram(CHAIN, SIZE, id="x", title="A & B")
+    svg = ElementTree.fromstring(document(shown, theme))
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+    width, height = svg.get("viewBox").split()[2:]
+    assert (svg.get("width"), svg.get("height")) == (width, height)
+    ns = "{http://www.w3.org/2000/svg}"
+    css = svg.find(f"{ns}style").text
+    assert "var(" not in css
+    assert f"rect.conv{{fill: {PALETTE[theme]['blue-soft']};stroke: {PALETTE[theme]['blue']}}}" in css
+    assert svg.find(f"{ns}title").text == "A & B"
+    assert [text.text for text in svg.iter(f"{ns}text")] == [text.text for text in svg_of(shown.html).iter("text")]
+    assert [title.text for title in svg.iter(f"{ns}title")] == ["A & B"], "no tooltips"
 
 
 def test_names_of_modules_can_be_written():

@@ -174,6 +174,27 @@ def test_depth_draws_blocks_as_cards_and_repeats_once():
     assert len(network_graph(Net(), (3, 32, 32), depth=2)) == len(network_graph(Net(), (3, 32, 32)))
 
 
+def test_a_block_that_puts_out_several_maps_has_no_one_size():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.other = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+
+        def forward(self, x):
+            return self.conv(x), self.other(self.conv(x))
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.two, self.last = Two(), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x):
+            first, _ = self.two(x)
+            return self.last(first)
+
+    assert [card.title for card in network_graph(Both(), (3, 8, 8), depth=1)][1:-1] == ["Two", "1×1 conv, 4"]
+
+
 def test_units_of_one_convolution_are_no_level():
     cards = network_graph(googlenet(init_weights=False), (3, 64, 64), depth=1)
     assert cards[1].title == "7×7 conv, 64, /2"

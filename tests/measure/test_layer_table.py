@@ -13,7 +13,15 @@ from torch import nn
 from torch.nn import functional as F
 
 import cnnlib
-from cnnlib.measure import BadArgument, DoesNotFit, UnknownLayer, count_parameters, layer_table, multiply_adds
+from cnnlib.measure import (
+    BadArgument,
+    DoesNotFit,
+    UnknownLayer,
+    activation_bytes,
+    count_parameters,
+    layer_table,
+    multiply_adds,
+)
 from cnnlib.models.layers import InputTooSmall
 
 IMAGENET = (3, 224, 224)
@@ -40,6 +48,7 @@ def test_published_totals(net, parameters, madds):
     table = layer_table(net, IMAGENET)
     assert (table.total.parameters, table.total.multiply_adds) == (parameters, madds)
     assert (count_parameters(net), multiply_adds(net, IMAGENET)) == (parameters, madds)
+    assert activation_bytes(net, IMAGENET) == table.total.activation_bytes
     assert table.output_shape == (1000,)
 
 

@@ -8,6 +8,8 @@ from torch import nn
 
 from cnnlib.measure import (
     BadArgument,
+    DoesNotFit,
+    activation_bytes,
     effective_receptive_field,
     layer_table,
     multiply_adds,
@@ -17,6 +19,7 @@ from cnnlib.measure import (
 )
 
 MEASUREMENTS = {
+    "activation_bytes": lambda net: activation_bytes(net, (3, 16, 16)),
     "layer_table": lambda net: layer_table(net, (3, 16, 16)),
     "multiply_adds": lambda net: multiply_adds(net, (3, 16, 16)),
     "receptive_field": lambda net: receptive_field(net, (3, 16, 16)),
@@ -118,6 +121,19 @@ def test_lazy_layers_must_have_seen_an_image():
         layer_table(net, (3, 8, 8))
     net(torch.zeros(1, 3, 8, 8))
     assert layer_table(net, (3, 8, 8)).total.parameters == 112
+
+
+@pytest.mark.parametrize("measure", [activation_bytes, receptive_field])
+def test_skipped_arithmetic_still_notices_what_does_not_fit(measure):
+    with pytest.raises(DoesNotFit, match="running_mean should contain 4 elements not 5"):
+        measure(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)), (3, 16, 16))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_skipped_arithmetic_uses_memory_as_before(inplace):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace), nn.MaxPool2d(2))
+    assert activation_bytes(net, (3, 8, 8)) == 4 * 4 * (64 * (2 if inplace else 3) + 16)
+    assert activation_bytes(net, (3, 8, 8)) == layer_table(net, (3, 8, 8)).total.activation_bytes
 
 
 def test_errors_of_the_network_itself_are_not_hidden():

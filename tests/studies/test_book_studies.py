@@ -41,6 +41,14 @@ def test_every_arm_trains_in_the_smoke_budget(name, arm, images):
     assert arm in str(compare(study, [record]))
 
 
+def test_a_record_of_lesions_begins_with_the_whole_net(images):
+    study = STUDIES["lesions"]
+    (record,) = run(study, budget="smoke", seeds=[0], arms=["resnet20"], data=images, progress=False)
+    whole, *without = record.probe.trained
+    assert whole == {"block": "", "error": pytest.approx(record.run.test_error)}
+    assert [row["block"] for row in without] == [f"stages.{s}.{b}" for s in range(3) for b in range(3)]
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_is_complete(name):
     study = STUDIES[name]

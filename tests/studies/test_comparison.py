@@ -197,6 +197,22 @@ def test_live_records_are_joined_by_recorded_seeds(study, data, stand_in, record
     assert with_recorded(study, []) == []
 
 
+def test_live_records_are_joined_by_those_of_other_budgets(study, data, stand_in, records, tmp_path, monkeypatch):
+    monkeypatch.setattr("cnnlib.studies.record.SHIPPED", tmp_path)
+    monkeypatch.setattr("cnnlib.studies.record.check", lambda *_: None)  # two steps are no short training
+    for record in (*records, *of_budget(records, "short")):
+        record.save(tmp_path)
+    live = run(study, budget="smoke", seeds=[1], arms=["wide"], data=data, progress=False)
+    joined = with_recorded(study, live, other_budgets=True)
+    wide = [("wide", "smoke", 0), ("wide", "smoke", 1), ("wide", "short", 0), ("wide", "short", 1)]
+    assert [(r.arm, r.run.budget, r.run.seed) for r in joined if r.arm == "wide"] == wide
+    assert [r.run.module is not None for r in joined if r.arm == "wide"] == [False, True, False, False]
+    assert {r.run.budget for r in with_recorded(study, live)} == {"smoke"}
+    assert [column.heading for column in compare(study, joined).columns if column.heading.startswith("short")]
+    invented = run(study, budget="smoke", seeds=[1], data=stand_in, progress=False)
+    assert with_recorded(study, invented, other_budgets=True) == invented
+
+
 def test_an_ensemble_averages_probabilities(study, data, records):
     images = study.images(data, study.scale("smoke"))
     runs = [record.run for record in records if record.arm == "wide"]

@@ -41,10 +41,15 @@ def test_every_way_is_searched_trained_and_tested(runs):
     for run in runs:
         assert (run.run.steps, run.run.train_images, run.run.test.n) == (2, 128, 128)
         assert run.run.parameters == count_parameters(network(run.found.plan, channels=4))
-        assert [point.test_error is not None for point in run.run.history] == [False] * (len(run.run.history) - 1) + [
-            True
-        ]
         assert run.found.trained_images == (0 if run.arm == "none" else 32)
+
+
+def test_the_test_images_are_looked_at_once(images, runs, monkeypatch):
+    longer = dataclasses.replace(search.SCALES["smoke"], final=20)  # two passes over the images and a half
+    monkeypatch.setitem(search.SCALES, "smoke", longer)
+    small = dataclasses.replace(images, train_images=images.train_images[:128], train_labels=images.train_labels[:128])
+    run = search.train(runs[0].found.plan, small, "smoke", progress=False)
+    assert [(point.step, point.test_error is None) for point in run.history] == [(8, True), (16, True), (20, False)]
 
 
 def test_no_test_image_reaches_a_search(images, monkeypatch):
@@ -104,6 +109,10 @@ def test_a_record_of_another_search_is_refused(runs, tmp_path):
     other = dataclasses.replace(runs[-1], effort=dataclasses.replace(runs[-1].effort, updates=99))
     other.save(tmp_path)
     with pytest.raises(RecordError, match="updates is 99, not 2"):
+        search.load_records(folder=tmp_path)
+    network = dataclasses.replace(runs[-1].run, parameters=7)
+    dataclasses.replace(runs[-1], run=network).save(tmp_path)
+    with pytest.raises(RecordError, match="parameters is 7, not"):
         search.load_records(folder=tmp_path)
 
 

@@ -8,6 +8,6 @@ from sphinx.application import Sphinx
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    for part in ("mend", "assets", "chapters", "claims", "zoo", "costs", "api"):
+    for part in ("mend", "assets", "chapters", "claims", "atlas", "costs", "api"):
         app.setup_extension(f"{__name__}.{part}")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -15,7 +15,8 @@ from sphinx.util.docutils import SphinxDirective
 from cnnlib.data.folders import IMAGENET
 from cnnlib.measure import multiply_adds
 from cnnlib.models import card
-from cnnlib.studies.record import SHIPPED, Record
+from cnnlib.studies import STUDIES, load_records
+from cnnlib.studies.record import SHIPPED
 from cnnlib.training import Run, find_recipe, recipe_for
 from cnnlib.training.network import registered
 from cnnlib.training.words import in_words
@@ -37,31 +38,41 @@ ESTIMATED = """\
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured of one network on one kind of hardware: the median over ``runs`` of images per second."""
+    """What was measured of one network on one kind of hardware: the median over ``runs`` of images per second.
+
+    Where several trainings shared the hardware, the speed is that of each, and ``together`` says how many they were.
+    """
 
     model: str
     multiply_adds: int
     hardware: str
     images_per_second: float
     runs: int
+    together: int = 1
+    steps: int = 0
 
 
 def recorded() -> list[Run]:
-    """The runs of all records that come with the package."""
-    return [Record.load(path).run for path in sorted(SHIPPED.glob("*/*-seed*.json"))]
+    """The runs of all studies' records that come with the package."""
+    return [record.run for study in STUDIES.values() for record in load_records(study)]
 
 
 def speeds(runs: Iterable[Run]) -> list[Speed]:
-    """Of each family, on each hardware, the network that was measured most often; small ones first."""
-    groups: dict[tuple[str, str, int], list[float]] = {}
+    """Of each family, on each hardware, the network that was measured longest and most often; small ones first.
+
+    In a short training the start counts for more, so a network's longest trainings are taken.
+    """
+    groups: dict[tuple[str, int, str, int], list[Run]] = {}
     for run in runs:
         cost = cost_of(run.model, json.dumps(run.overrides))
-        groups.setdefault((run.hardware, run.model, cost), []).append(run.images_per_second)
+        groups.setdefault((run.hardware, run.together, run.model, cost), []).append(run)
     chosen: dict[tuple[str, str], Speed] = {}
-    for (hardware, model, cost), values in groups.items():
-        speed = Speed(model, cost, hardware, median(values), len(values))
+    for (hardware, together, model, cost), group in groups.items():
+        steps = max(run.steps for run in group)
+        values = [run.images_per_second for run in group if run.steps == steps]
+        speed = Speed(model, cost, hardware, median(values), len(values), together, steps)
         place = (hardware, card(model).family)
-        if place not in chosen or speed.runs > chosen[place].runs:
+        if place not in chosen or (steps, speed.runs) > (chosen[place].steps, chosen[place].runs):
             chosen[place] = speed
     return sorted(chosen.values(), key=lambda speed: (speed.hardware, speed.multiply_adds))
 
@@ -100,7 +111,8 @@ def estimated(found: Sequence[Speed]) -> str:
     images = recipe.steps(IMAGENET[1]) * recipe.batch_size
     rates: dict[str, float] = {}
     for speed in found:
-        rates[speed.hardware] = max(rates.get(speed.hardware, 0), speed.multiply_adds * speed.images_per_second)
+        rate = speed.together * speed.multiply_adds * speed.images_per_second
+        rates[speed.hardware] = max(rates.get(speed.hardware, 0), rate)
     rows = []
     for hardware, rate in rates.items():
         for name in NETWORKS:

@@ -19,6 +19,7 @@ from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.fusion import Fused, Fusion, fuse
 from cnnlib.studies.mixtures import Mixture, Mixtures, mix
+from cnnlib.studies.overview import first_to_last, overview
 from cnnlib.studies.record import Probed, Record, load_records
 from cnnlib.studies.running import load_ensemble, load_mixtures, publish, run, run_ensemble, run_mixtures
 from cnnlib.studies.speed import LayerTime, Speed, layer_times, load_speeds, measure_speed

@@ -65,6 +65,12 @@ def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | Non
     return steps
 
 
+def recorded_speeds(study: Study, budget: str, folder: str | Path) -> dict[str, float]:
+    """Return the images a second of each arm, trained alone, from which the recorded lengths came; or nothing."""
+    path = Path(folder) / study.name / file_name(budget)
+    return json.loads(path.read_text(encoding="utf-8"))["images_per_second"] if path.exists() else {}
+
+
 def file_name(budget: str, stand_in: str | None = None) -> str:
     """Return the name of the file that keeps the lengths."""
     return f"{budget}-lengths{f'-{stand_in.lower()}' if stand_in else ''}.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -213,7 +214,7 @@ def load_ensemble(study: Study, budget: str | None = None, folder: str | Path | 
 
 
 def publish(study: Study, budget: str, folder: str | Path, *, destination: str | Path | None = None) -> list[Path]:
-    """Copy the records of a study, its ensemble and mixtures, to those that come with the package. Return their paths.
+    """Copy the records of a study and what goes with them to those that come with the package. Return their paths.
 
     Raises:
         RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now.
@@ -223,6 +224,9 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
     if study.ensemble:
         averaged = load_ensemble(study, budget, folder)
         written.append(averaged.save(destination / study.name / ensemble_name(study.ensemble, budget)))
+    if study.equal_time and (lengths := Path(folder) / study.name / equal_time.file_name(budget)).exists():
+        written.append(destination / study.name / lengths.name)
+        shutil.copyfile(lengths, written[-1])
     if study.mixed:
         mixtures = load_mixtures(study, budget, folder)
         written.append(mixtures.save(destination / study.name / mixtures_name(budget)))

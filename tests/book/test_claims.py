@@ -29,6 +29,9 @@ EXPECTED = {  # chapter: the ids of its claims
     "05-2-width-and-cardinality": "wrn-structure wrn-claims resnext-claims",
     "05-3-attention-and-dropped-depth": "se-claims stochastic-depth",
     "05-4-many-scales-and-higher-order": "res2net unipose-wasp ho-resnet",
+    "06-comparison": """
+        densenet-idea densenet-cost addition-easier densenet-50 three-way-table complexity-analysis
+    """,
     "05-variants": "feature-fusion variants-summary empirical-effects",
     "07-efficient-nets": "mobilenet-cost shufflenet nas-loop nasnet efficientnet ai-and-efficiency",
     "08-what-to-remember": "what-to-remember",

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cnnlib.studies import RecordError, equal_time, load_records, run
+from cnnlib.studies import RecordError, equal_time, load_records, publish, run
 
 
 @pytest.fixture
@@ -42,6 +42,14 @@ def test_lengths_are_measured_once_and_kept(timed, data, speeds, tmp_path):
     assert more[0] == first[0]
     kept = json.loads((tmp_path / "test" / "smoke-lengths.json").read_text())
     assert kept["steps"] == {"wide": 2, "narrow": 4}
+
+
+def test_lengths_are_published_with_the_records(timed, data, speeds, tmp_path):
+    run(timed, budget="smoke", seeds=[0], data=data, progress=False, folder=tmp_path / "runs")
+    written = publish(timed, "smoke", tmp_path / "runs", destination=tmp_path / "shipped")
+    assert [path.name for path in written][-1] == "smoke-lengths.json"
+    assert equal_time.recorded_speeds(timed, "smoke", tmp_path / "shipped") == {"wide": 500.0, "narrow": 1000.0}
+    assert equal_time.recorded_speeds(timed, "short", tmp_path / "shipped") == {}
 
 
 def test_a_record_of_another_recipe_still_does_not_fit(timed, data, speeds, tmp_path):

@@ -64,6 +64,14 @@ def test_three_of_a_kind_and_one_of_each(networks, four):
     assert len(mixtures.of("A", "C")) == 3
 
 
+def test_probabilities_are_averaged(four):
+    """Two who think it is class 0 outvote one who is surer of class 1."""
+    rest = (0.0, 9.0), (9.0, 0.0), (0.0, 9.0)
+    three = [record("A", 0, (1.4, 0.0), *rest), record("A", 1, (1.4, 0.0), *rest), record("A", 2, (0.0, 3.0), *rest)]
+    (all_three,) = mix("test", three, four).of("A", "A", "A")
+    assert (all_three.alone, all_three.error) == ((0, 0, 25), 0)
+
+
 def test_they_are_saved_and_read(networks, four, tmp_path):
     mixtures = mix("test", networks, four)
     assert Mixtures.load(mixtures.save(tmp_path / "new" / "mixtures.json")) == mixtures

@@ -104,11 +104,13 @@ def expression_names() -> dict[str, Any]:
     import torch
 
     from cnnlib import RECIPES, card, create, measure, models, studies
+    from cnnlib.studies import imagenet
 
     return {
         "RECIPES": RECIPES,
         "card": card,
         "create": create,
+        "imagenet": imagenet,
         "math": math,
         "measure": measure,
         "models": models,

@@ -1,0 +1,141 @@
+"""The complexity explorer: places and verdicts from the counts, and a page that says the same."""
+
+import json
+import re
+
+import pytest
+
+from cnnlib.explore import complexity_explorer
+from cnnlib.explore.complexity import BOTTOM, COSTS, FAMILIES, LEFT, RIGHT, TOP, NoSuchNet, Plot, radius, y
+from cnnlib.studies.imagenet import nets
+
+PLOT = Plot(nets())
+BY_LABEL = {net.label: net for net in PLOT.nets}
+
+
+def test_places_follow_cost_and_accuracy():
+    for cost in COSTS:
+        places = [PLOT.x(net, cost) for net in sorted(PLOT.nets, key=lambda net: getattr(net, cost))]
+        assert places == sorted(places)
+        assert all(LEFT < place < RIGHT for place in places)
+    heights = [y(net) for net in sorted(PLOT.nets, key=lambda net: net.accuracy)]
+    assert heights == sorted(heights, reverse=True)
+    assert all(TOP < height < BOTTOM for height in heights)
+
+
+def test_a_factor_of_ten_is_as_wide_everywhere():
+    ticks = {label: place for place, label in PLOT.ticks("multiply_adds")}
+    assert ticks["1G"] - ticks["100M"] == pytest.approx(ticks["10G"] - ticks["1G"], abs=1)
+    assert ticks["3G"] - ticks["300M"] == pytest.approx(ticks["1G"] - ticks["100M"], abs=1)
+
+
+def test_areas_of_circles_are_in_proportion_to_parameters():
+    big, small = BY_LABEL["VGG-16"], BY_LABEL["ResNet-50"]
+    assert (radius(big) / radius(small)) ** 2 == pytest.approx(big.parameters / small.parameters, rel=0.02)
+
+
+def test_verdicts():
+    googlenet = BY_LABEL["GoogLeNet"]
+    assert "Up to 2014, no net shown is as good with as few" in PLOT.verdict(googlenet, "multiply_adds", 2014)
+    assert "Up to 2018, MobileNet V2 is at least as good" in PLOT.verdict(googlenet, "multiply_adds", 2018)
+    assert "younger than 2014" in PLOT.verdict(BY_LABEL["ResNet-50"], "multiply_adds", 2014)
+
+
+def test_the_line_of_the_frontier_only_rises():
+    for cost in COSTS:
+        for year in PLOT.years:
+            line = PLOT.line(cost, year)
+            heights = [int(number) for number in re.findall(r"(?:M\d+ |V)(\d+)", line)]
+            assert heights == sorted(heights, reverse=True)
+
+
+def test_the_page_says_it_in_words_and_keeps_small():
+    shown = complexity_explorer(id="x", year=2016, net="GoogLeNet")
+    assert shown.html == complexity_explorer(id="x", year=2016, net="GoogLeNet").html
+    assert len(shown.html) < 70_000
+    assert not re.search(r"#[0-9a-f]{6}|https?://", shown.html.split("</style>")[1])
+    assert "VGG-16 71.6 % at 15.5G" in shown.text
+    assert (
+        "GoogLeNet (2014): 69.8 % top-1 with 1.5G multiply-adds, 6.62M parameters and 12.3M activations" in shown.text
+    )
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', shown.html)[1])
+    assert len(data["nets"]) == len(PLOT.nets)
+    assert set(FAMILIES) == {net["family"] for net in data["nets"]}
+
+
+@pytest.mark.parametrize("wrong", [{"cost": "watts"}, {"year": 1999}, {"net": "LeNet"}])
+def test_what_there_is_not_is_refused(wrong):
+    with pytest.raises(NoSuchNet, match="the explorer has no"):
+        complexity_explorer(**wrong)
+
+
+# ---- in a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explorer(open_page):
+    return open_page(complexity_explorer(id="x").html)
+
+
+@pytest.mark.browser
+def test_every_setting_of_the_page_agrees_with_python(explorer):
+    for cost in COSTS:
+        explorer.locator(f"[data-cost={cost}]").click()
+        for place, year in enumerate(PLOT.years):
+            for net in ("GoogLeNet", "EfficientNet-B7"):
+                labels = [n["label"] for n in json.loads(explorer.locator("script[type]").text_content())["nets"]]
+                explorer.evaluate(
+                    """([year, net]) => document.querySelectorAll("input").forEach((slider, i) => {
+                      slider.value = [year, net][i]; slider.dispatchEvent(new Event("input")); })""",
+                    [place, labels.index(net)],
+                )
+                expected = complexity_explorer(id="x", cost=cost, year=year, net=net).html
+                assert explorer.locator("figcaption").text_content() in expected
+                assert explorer.locator("path.frontier").get_attribute("d") == PLOT.line(cost, year)
+                drawn = re.findall(r'<g class="[^"]*" style[^>]*transform="([^"]+)"', expected)
+                shown = [mark.get_attribute("transform") for mark in explorer.locator(".marks > g").all()]
+                assert shown == drawn
+                late = [mark.get_attribute("class") for mark in explorer.locator(".marks > .late").all()]
+                assert len(late) == sum(n.year > year for n in PLOT.nets)
+
+
+@pytest.mark.browser
+def test_first_frame_does_not_change_when_the_script_starts(open_page):
+    html = complexity_explorer(id="x", cost="parameters", year=2016, net="ResNet-50").html
+    live, still = open_page(html), open_page(html, java_script_enabled=False)
+    for query in (".ticks", "figcaption", ".cnn-controls", ".legend"):
+        assert live.locator(query).inner_html() == still.locator(query).inner_html(), query
+    picture = [tab.locator("figure > svg").inner_html().replace(' class=""', "") for tab in (live, still)]
+    assert picture[0] == picture[1]
+
+
+@pytest.mark.browser
+def test_keyboard_and_families(explorer):
+    explorer.get_by_role("slider", name="Network").focus()
+    before = explorer.locator("figcaption").text_content()
+    explorer.keyboard.press("ArrowRight")
+    assert explorer.locator("figcaption").text_content() != before
+    explorer.get_by_role("button", name="VGG").click()
+    assert explorer.locator(".marks > .other").count() >= len(PLOT.nets) - 7
+
+
+@pytest.mark.browser
+def test_touch_chooses_the_nearest_network(open_page):
+    tab = open_page(complexity_explorer(id="x").html, width=390, has_touch=True)
+    drawing = tab.locator("figure > svg")
+    drawing.scroll_into_view_if_needed()
+    box, net = drawing.bounding_box(), BY_LABEL["AlexNet, one column"]
+    scale = box["width"] / 720
+    tab.touchscreen.tap(box["x"] + PLOT.x(net, "multiply_adds") * scale, box["y"] + y(net) * scale)
+    assert tab.locator("figcaption").text_content().startswith("AlexNet, one column (2014)")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(open_page, theme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    report = Axe().run(open_page(complexity_explorer(id="x").html, theme=theme))
+    serious = [v["id"] for v in report.response["violations"] if v["impact"] in ("serious", "critical")]
+    assert not serious, report.generate_report()

@@ -1,0 +1,51 @@
+"""Time and memory of an answer."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from cnnlib.measure import BadArgument, inference
+
+
+class Slow(nn.Module):
+    """Takes at least ten milliseconds, thirty in its first pass, and refuses to be trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.passes = 0
+
+    def forward(self, x):
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        time.sleep(0.01 if self.passes else 0.03)
+        self.passes += 1
+        return self.conv(x)
+
+
+def test_the_first_pass_is_not_counted():
+    answer = inference(Slow(), (3, 16, 16), repeats=3)
+    assert len(answer.seconds) == 3
+    assert 0.01 <= answer.median < 0.03
+    assert answer.spread == max(answer.seconds) - min(answer.seconds)
+
+
+def test_memory_grows_with_the_batch():
+    one, four = (inference(nn.Conv2d(3, 8, 3, padding=1), (3, 64, 64), batch_size=n, repeats=1) for n in (1, 4))
+    assert one.peak >= 8 * 64 * 64 * 4
+    assert four.peak >= 4 * 8 * 64 * 64 * 4
+
+
+def test_the_network_stays_as_it_is():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    inference(net, (3, 8, 8), repeats=1)
+    assert net.training
+    assert net[1].num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"batch_size": 0}])
+def test_nothing_to_measure_is_refused(wrong):
+    with pytest.raises(BadArgument, match="at least one pass"):
+        inference(nn.Conv2d(3, 8, 3), (3, 8, 8), **wrong)

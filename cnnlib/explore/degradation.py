@@ -65,10 +65,11 @@ def depth_errors(records: Sequence[Record]) -> Figure:
                 )
                 dots = [(depth, value) for depth, at in zip(depths, values, strict=True) for value in at]
                 axes.scatter(*zip(*dots, strict=True), s=9, color=colour, alpha=0.6, linewidths=0)
+                middle = len(depths) // 2
                 axes.annotate(
                     KINDS[kind],
-                    (depths[len(depths) // 2], means[len(depths) // 2]),
-                    (0, -32 if index else 12),
+                    (depths[middle], means[middle] + (0 if index else spread[middle])),
+                    (0, -32 if index else 9),
                     textcoords="offset points",
                     color=colour,
                     ha="center",

@@ -51,7 +51,7 @@ def test_wrong_option_lists_the_right_ones():
 
 
 def test_options_of_a_partial_show_what_it_binds():
-    assert card("resnet20").options == {"num_classes": 10, "shortcut": "A"}
+    assert card("resnet20").options == {"num_classes": 10, "shortcut": "A", "width": 1.0}
     assert card("zfnet-512-1024-512").options["widths"] == (512, 1024, 512)
 
 

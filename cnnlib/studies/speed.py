@@ -67,7 +67,7 @@ class LayerTime:
 
     @property
     def least(self) -> float:
-        """Seconds of the fastest round: whatever else a machine does can only add to them."""
+        """Return the seconds of the fastest round. Whatever else a machine does can only add to them."""
         return min(self.seconds)
 
     @property

@@ -68,3 +68,4 @@ def test_a_reference_is_to_something_that_exists(target, module, within, value):
 
 def test_first_sentence_is_markdown():
     assert api.first_sentence("Like :func:`~a.b`, with ``c``. And more.\n") == "Like `a.b`, with `c`."
+    assert api.first_sentence("A single line.") == "A single line."

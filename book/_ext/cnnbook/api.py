@@ -55,7 +55,8 @@ def comment(module: ModuleType, name: str) -> str:
 
 def first_sentence(text: str) -> str:
     """The beginning of a docstring, without the roles that only reStructuredText knows."""
-    return re.sub(r":\w+:`~?([^`]*)`", r"`\1`", text.partition(".\n")[0].partition(". ")[0].replace("``", "`")) + "."
+    sentence = text.partition(".\n")[0].partition(". ")[0].removesuffix(".")
+    return re.sub(r":\w+:`~?([^`]*)`", r"`\1`", sentence.replace("``", "`")) + "."
 
 
 def entry(module: ModuleType, name: str, value: Any) -> str:

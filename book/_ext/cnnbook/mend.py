@@ -7,7 +7,9 @@ error in the browser's console. Nothing in this book uses it. MathJax, a megabyt
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -65,6 +67,25 @@ def lighten(
         context["body"] = first + found + rest.replace(shared, "")
 
 
+def load_figures_late(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Let a page load its drawings as they come into view. Their sizes are said, so that nothing moves when they do."""
+    sources = {name: Path(app.srcdir) / path for path, (_, name) in app.env.images.items()}
+
+    def late(image: re.Match[str]) -> str:
+        head = sources[unquote(image["name"])].read_text(encoding="utf-8")[:2000]
+        size = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', head)
+        if not size:
+            return image[0]
+        width, height = (round(float(points) * 4 / 3) for points in size.groups())
+        return f'{image["start"]} width="{width}" height="{height}" loading="lazy" />'
+
+    if "body" in context:
+        drawing = r'(?P<start><img alt="[^"]*" src="[^"]*_images/(?P<name>[^"/]+\.svg)") />'
+        context["body"] = re.sub(drawing, late, context["body"])
+
+
 def name_folds_of_contents(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
@@ -82,4 +103,5 @@ def setup(app: Sphinx) -> None:
     app.connect("html-page-context", tidy_scripts, priority=900)
     app.connect("html-page-context", name_entries_of_bibliography)
     app.connect("html-page-context", lighten)
+    app.connect("html-page-context", load_figures_late)
     app.connect("html-page-context", name_folds_of_contents, priority=950)

@@ -38,6 +38,12 @@ def test_page_is_light(html, page, document):
     assert sum(path.stat().st_size for path in {own, *pictures}) <= MOST_BYTES
 
 
+def test_drawings_load_late_and_move_nothing(document):
+    for tag in document.select('article .cell_output img[src$=".svg"]'):
+        assert tag["loading"] == "lazy"
+        assert int(tag["width"]) > 0 < int(tag["height"])
+
+
 def test_mathjax_is_loaded_only_where_it_is_needed(document):
     loads = any("mathjax" in tag["src"] for tag in document.select("script[src]"))
     assert loads == bool(document.select(".math"))

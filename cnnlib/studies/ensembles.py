@@ -12,6 +12,7 @@ import torch
 
 from cnnlib.data import ImageSet
 from cnnlib.studies.errors import RecordError, StudyError
+from cnnlib.studies.record import write_json
 from cnnlib.studies.statistics import summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import Run, predict
@@ -35,10 +36,7 @@ class Ensemble:
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON and return where it lies."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
-        return path
+        return write_json(path, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, path: str | Path) -> Ensemble:

@@ -14,6 +14,7 @@ from pathlib import Path
 from cnnlib import settings
 from cnnlib.data import ImageSet
 from cnnlib.studies.errors import RecordError
+from cnnlib.studies.record import write_json
 from cnnlib.studies.study import Arm, Scale, Study
 from cnnlib.training import Recipe, fit
 
@@ -60,8 +61,7 @@ def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | Non
         for label in study.arms
     }
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"images_per_second": speed, "steps": steps}, indent=1) + "\n", encoding="utf-8")
+        write_json(path, {"images_per_second": speed, "steps": steps})
     return steps
 
 

@@ -16,12 +16,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import torch
 
 from cnnlib.measure import layer_table
 from cnnlib.models import card, create
+from cnnlib.studies import statistics
 
 FLOAT = 4
 """Bytes of a value."""
@@ -135,11 +137,7 @@ def frontier(chosen: Sequence[ImageNetNet], cost: str) -> list[ImageNetNet]:
         chosen: the nets to compare.
         cost: ``"multiply_adds"``, ``"parameters"`` or ``"activations"``.
     """
-    best: list[ImageNetNet] = []
-    for net in sorted(chosen, key=lambda net: (getattr(net, cost), net.error)):
-        if not best or net.error < best[-1].error:
-            best.append(net)
-    return best
+    return statistics.frontier(chosen, cost=attrgetter(cost), error=attrgetter("error"))
 
 
 def side(name: str) -> int:

@@ -18,7 +18,7 @@ import torch
 
 from cnnlib.data import ImageSet
 from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.record import Record
+from cnnlib.studies.record import Record, write_json
 from cnnlib.studies.statistics import summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import predict
@@ -61,10 +61,7 @@ class Mixtures:
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON and return where it lies."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
-        return path
+        return write_json(path, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, path: str | Path) -> Mixtures:

@@ -18,6 +18,16 @@ SHIPPED = Path(__file__).with_name("records")
 """The records that come with the package, a folder a study."""
 
 
+def write_json(path: str | Path, content: dict[str, Any]) -> Path:
+    """Write measured values so that ``path`` holds all of them or is not there, and return where it lies."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
 @dataclass(frozen=True)
 class Probed:
     """What a study's probe measured, in values of JSON: on the network before the training, and after it."""
@@ -43,14 +53,10 @@ class Record:
     def save(self, folder: str | Path) -> Path:
         """Write the record into the study's folder within ``folder``, and return where it lies."""
         path = Path(folder) / self.study / self.file_name
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "study": self.study, "arm": self.arm, "run": self.run.as_dict()}
         if self.probe:
             content["probe"] = asdict(self.probe)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-        return path
+        return write_json(path, content)
 
     @classmethod
     def load(cls, path: str | Path) -> Record:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
+from cnnlib.studies import statistics
 from cnnlib.table import Column, Table
 
 PAPERS = {
@@ -88,11 +90,7 @@ def released(*names: str) -> list[Released]:
 
 def frontier(weights: Iterable[Released]) -> list[Released]:
     """Return those that no other beats in both: fewer multiply-adds and a lower error; cheapest first."""
-    best: list[Released] = []
-    for one in sorted(weights, key=lambda one: (one.multiply_adds, one.top1_error)):
-        if not best or one.top1_error < best[-1].top1_error:
-            best.append(one)
-    return best
+    return statistics.frontier(weights, cost=attrgetter("multiply_adds"), error=attrgetter("top1_error"))
 
 
 def paper(name: str) -> tuple[int, str]:

@@ -20,7 +20,7 @@ from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, s
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.comparison import verdicts
 from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.record import SHIPPED, file_name
+from cnnlib.studies.record import SHIPPED, file_name, write_json
 from cnnlib.studies.statistics import summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import RECIPES, Progress, Recipe, Run, RunError, fit
@@ -158,8 +158,6 @@ class SearchRun:
 
     def save(self, folder: str | Path) -> Path:
         """Write the record into ``folder/search`` and return where it lies."""
-        path = Path(folder) / NAME / self.file_name
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "format": FORMAT,
             "arm": self.arm,
@@ -169,10 +167,7 @@ class SearchRun:
             "found": _found_as_dict(self.found),
             "run": self.run.as_dict(),
         }
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-        return path
+        return write_json(Path(folder) / NAME / self.file_name, content)
 
     @classmethod
     def load(cls, path: str | Path) -> SearchRun:

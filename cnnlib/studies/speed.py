@@ -21,6 +21,7 @@ from cnnlib import settings
 from cnnlib.data import ImageSet
 from cnnlib.measure import multiply_adds
 from cnnlib.studies.errors import RecordError, StudyError
+from cnnlib.studies.record import write_json
 from cnnlib.table import Column, Table
 from cnnlib.training import StepTimes, hardware, step_times
 from cnnlib.training.bench import Limits, limits
@@ -154,10 +155,7 @@ class Speed:
 
     def save(self, path: str | Path) -> Path:
         """Write the record, and return where it lies."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
-        return path
+        return write_json(path, {"format": FORMAT, **asdict(self)})
 
     @classmethod
     def load(cls, path: str | Path) -> Speed:

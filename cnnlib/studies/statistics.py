@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 
+Item = TypeVar("Item")
 CONFIDENCE = 0.95
 
 
@@ -63,3 +65,12 @@ def student(degrees: int) -> float:
     density = np.cos(angle) ** (degrees - 1)
     area = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return math.sqrt(degrees) * math.tan(np.interp(CONFIDENCE, area / area[-1], angle))
+
+
+def frontier(items: Iterable[Item], cost: Callable[[Item], float], error: Callable[[Item], float]) -> list[Item]:
+    """Return the items whose error no other one equals or beats at the same or a lower cost, from the cheapest on."""
+    best: list[Item] = []
+    for item in sorted(items, key=lambda item: (cost(item), error(item))):
+        if not best or error(item) < error(best[-1]):
+            best.append(item)
+    return best

@@ -27,7 +27,7 @@ from cnnlib.table import Column, Table
 from cnnlib.training import hardware, memory
 from cnnlib.training.batches import Batches
 from cnnlib.training.errors import BenchError
-from cnnlib.training.graphs import GraphStep
+from cnnlib.training.graphs import GraphStep, can_be_recorded
 from cnnlib.training.recipe import Recipe, recipe_for
 from cnnlib.training.run import conditions
 from cnnlib.training.step import AUTOCAST, Step
@@ -321,7 +321,7 @@ def _plain_step(module: nn.Module, recipe: Recipe, data: ImageSet, loop: Loop) -
 def _fused_step(module: nn.Module, recipe: Recipe, data: ImageSet, loop: Loop) -> Callable[[Tensor, Tensor], Tensor]:
     """Return this package's step."""
     step = Step(module, recipe, data, loop.precision, loop.compiled)
-    if loop.graph:
+    if loop.graph and can_be_recorded(module):
         step = GraphStep(step)
     return lambda images, labels: step(images, labels, recipe.lr)[0]
 

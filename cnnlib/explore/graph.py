@@ -219,7 +219,7 @@ def _describe_module(module: nn.Module, before: tuple, shape: tuple) -> tuple[st
         case nn.LayerNorm() | nn.GroupNorm() | nn.InstanceNorm2d():
             return "tail", {"LayerNorm": "LN", "GroupNorm": "GN"}.get(type(module).__name__, "IN")
         case nn.Dropout() | nn.Dropout2d():
-            return "tail", f"dropout {module.p:g}"
+            return ("tail", f"dropout {module.p:g}") if module.p else ("same", "")
         case nn.Identity():
             return "same", ""
         case nn.Flatten():

@@ -82,6 +82,21 @@ EQUAL_TIME = course_study(
 )
 """The same three networks. The budget is the length of ResNet-20; the others take as long, each at its own speed."""
 
+_SMALL = {
+    "VGG-11, quarter": Arm("vgg11-cifar", RESNET, {"width": 0.25, "dropout": 0.0}),
+    "ResNet-8": Arm("scaled-resnet", RESNET, {"widths": [16, 32, 64], "depths": [1, 1, 1]}),
+    "DenseNet-BC-22-8": Arm("densenet-bc-22-8", RESNET),
+}
+
+AVERAGES = course_study(
+    name="averaged-families",
+    question="Does averaging two families bring more than averaging two seeds of one?",
+    arms=_SMALL,
+    short=800,
+    mixed=tuple(_SMALL),
+)
+"""10 to 14 million multiply-adds each, so that a laptop trains three seeds of all until they are about equally good."""
+
 EFFICIENT = course_study(
     name="efficient-nets",
     question="At few multiply-adds, what do depthwise convolutions bring?",

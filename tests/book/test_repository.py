@@ -3,6 +3,7 @@
 import re
 import tomllib
 
+import nbformat
 import yaml
 from cnnbook import address
 from cnnbook.notebooks import ROOT, Repository
@@ -53,6 +54,18 @@ def test_version_is_the_same_everywhere():
     import cnnlib
 
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == cnnlib.__version__
+
+
+def test_chapter_7_quotes_the_measured_gpu():
+    chapter = nbformat.read(ROOT / "notebooks" / "07-efficient-nets.ipynb", as_version=4)
+    (cell,) = (cell for cell in chapter.cells if cell.id == "roof-gpu")
+    quoted = [float(number) for number in re.findall(r"([\d_.]+)e9", cell.source)]
+    measured = (ROOT / "book" / "measured" / "bench-h200.txt").read_text(encoding="utf-8")
+    one_line = " ".join(measured.split()).replace(",", "")
+    rates = [float(rate) for rate in re.findall(r"([\d.]+) GFLOP/s;", one_line)]
+    copies = [float(rate) for rate in re.findall(r"moves ([\d.]+) GB/s", one_line)]
+    assert len(quoted) == 3
+    assert quoted == [copies[0], *rates[:2]]
 
 
 def test_papers_of_the_models_are_in_the_bibliography():

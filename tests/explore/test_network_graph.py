@@ -235,6 +235,12 @@ def test_size_checks_and_identities_are_not_drawn():
     assert not any("require" in title for title in titles)
 
 
+@pytest.mark.parametrize(("p", "drawn"), [(0.0, ""), (0.3, " + dropout 0.3")])
+def test_dropout_that_drops_nothing_is_not_drawn(p, drawn):
+    words = in_words(network_graph(nn.Sequential(nn.Linear(4, 8), nn.Dropout(p)), (4,)))
+    assert words == f"input (4), then fully connected, 8{drawn} (8), then output (8)."
+
+
 def test_network_that_cannot_be_traced_says_what_to_do():
     class Branching(nn.Module):
         def forward(self, x):

@@ -97,7 +97,7 @@ SCALES = {
             train=10_000,
             validation=500,
         ),
-        final=200,
+        final=1000,
     ),
     "medium": SearchScale(
         Effort(

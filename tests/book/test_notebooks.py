@@ -13,6 +13,8 @@ from nbval.plugin import IPyNbFile, get_sanitize_patterns
 NOTEBOOKS = {path.stem: notebooks.read(path) for path in notebooks.paths()}
 SANITISED = ROOT / "tests" / "nbval.cfg"
 IMAGES = {"image/png", "image/jpeg", "image/svg+xml"}
+MOST_CHARACTERS = 102
+"""So many of a line are seen without scrolling on a page that is 1,440 pixels wide."""
 
 each = pytest.mark.parametrize("notebook", NOTEBOOKS.values(), ids=NOTEBOOKS)
 
@@ -52,6 +54,14 @@ def test_nothing_is_stored_that_the_page_should_not_show(notebook):
         assert output.get("name") != "stderr"
     machine = re.compile(r"/(?:home|root|tmp|work|Users)/|0x[0-9a-f]{8}")
     assert machine.findall(json.dumps([output for _, output in outputs(notebook)])) == []
+
+
+@each
+def test_lines_fit_the_page(notebook):
+    shown = [cell for cell in notebooks.code_cells(notebook) if "remove-cell" not in cell.metadata.get("tags", ())]
+    texts = [cell.source for cell in shown]
+    texts += [output.text for cell in shown for output in cell.outputs if output.output_type == "stream"]
+    assert [line for text in texts for line in text.splitlines() if len(line) > MOST_CHARACTERS] == []
 
 
 @each

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cnnlib.data import ImageSet
+    from cnnlib.studies import Record, Study
 
 EXAMPLES = """examples:
   python -m cnnlib study                                    the studies there are
-  python -m cnnlib study dropout --budget short --seeds 0 1 2
+  python -m cnnlib study degradation --budget short --seeds 0 1 2
+  python -m cnnlib study --all --budget medium --jobs 8     every study, on a GPU
+Of several studies each arm trains once before any trains a second time.
 The same command again skips what is finished and continues what was broken off.
 """
 SEARCH_EXAMPLES = """examples:
@@ -22,12 +30,13 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     """Add ``study``, ``search`` and ``speed``."""
     study = subparsers.add_parser(
         "study",
-        help="run one of the book's experiments and record it",
-        description="Train every arm of a study once a seed, record each training, and compare them.",
+        help="run the book's experiments and record them",
+        description="Train every arm of one or more studies once a seed, record each training, and compare them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    study.add_argument("name", metavar="NAME", nargs="?", help="of the study; without it they are listed")
+    study.add_argument("names", metavar="NAME", nargs="*", help="of a study; without any they are listed")
+    study.add_argument("--all", action="store_true", help="run every study that has the budget")
     _add_common(study)
     study.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, on one GPU (1)")
     study.set_defaults(run=run_study)
@@ -72,33 +81,44 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def run_study(options: argparse.Namespace) -> None:
-    """Run a study, print its table, and publish its records if asked to."""
+    """Run studies, print their tables, and publish their records if asked to."""
     from cnnlib import settings
-    from cnnlib.studies import STUDIES, StudyError, compare, find_study, publish, run, run_ensemble, run_mixtures
-    from cnnlib.studies.ensembles import ensemble_name
-    from cnnlib.studies.mixtures import mixtures_name
+    from cnnlib.studies import STUDIES, StudyError, find_study, run, run_studies
     from cnnlib.training.cli import load_data, use_threads
 
-    if options.name is None:
+    if not options.names and not options.all:
         for study in STUDIES.values():
             print(f"{study.name:26} {study.question}")
         return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise StudyError("a study trains in one process; torchrun is for `train`")
-    study, budget = find_study(options.name), settings.budget(options.budget)
-    study.scale(budget)
+    budget = settings.budget(options.budget)
+    chosen = [find_study(name) for name in dict.fromkeys(options.names)]
+    if options.all:
+        chosen = [study for study in STUDIES.values() if budget in study.budgets]
+    if options.arms and len(chosen) > 1:
+        raise StudyError(f"--arms names arms of one study, and there are {len(chosen)}")
+    for study in chosen:
+        study.scale(budget)
     use_threads(options.threads)
-    data = load_data(study.data, progress=not options.quiet)
-    records = run(
-        study,
-        budget=budget,
-        seeds=options.seeds,
-        arms=options.arms,
-        data=data,
-        folder=options.out,
-        jobs=options.jobs,
-        progress=not options.quiet,
-    )
+    data = {name: load_data(name, progress=not options.quiet) for name in {study.data: None for study in chosen}}
+    settled = {"budget": budget, "seeds": options.seeds, "folder": options.out, "jobs": options.jobs}
+    settled["progress"] = not options.quiet
+    if len(chosen) == 1:
+        (study,) = chosen
+        records = {study.name: run(study, arms=options.arms, data=data[study.data], **settled)}
+    else:
+        records = run_studies(chosen, data=data, **settled)
+    for study in chosen:
+        _report(study, budget, records[study.name], data[study.data], options)
+
+
+def _report(study: Study, budget: str, records: Sequence[Record], data: ImageSet, options: argparse.Namespace) -> None:
+    """Print the table of a study, average what is to be averaged, and publish the records if asked to."""
+    from cnnlib.studies import compare, publish, run_ensemble, run_mixtures
+    from cnnlib.studies.ensembles import ensemble_name
+    from cnnlib.studies.mixtures import mixtures_name
+
     print(compare(study, records))
     images = study.images(data, study.scale(budget))
     stand_in = records[0].run.data if records[0].run.stands_in_for else None

@@ -7,7 +7,7 @@ import functools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -62,33 +62,92 @@ def run(
         StudyError: if there is no such arm or budget, or no GPU for several jobs.
         RecordError: if a record in the folder does not fit the study as it is now.
     """
+    budget = settings.budget(budget)
+    _check_jobs(jobs)
+    return _train(_planned(study, budget, seeds, arms, data or load(study.data), folder), jobs, progress)
+
+
+def run_studies(
+    studies: Sequence[Study],
+    *,
+    budget: str | None = None,
+    seeds: Sequence[int] | None = None,
+    data: Mapping[str, ImageSet] | None = None,
+    folder: str | Path | None = None,
+    jobs: int = 1,
+    progress: bool = True,
+) -> dict[str, list[Record]]:
+    """Run several studies as one queue: one training of every arm of all studies, then a second, and so on.
+
+    So whenever it is broken off, all studies have got as far. Arguments and errors are those of :func:`run`; ``data``
+    holds the data sets by name, and what it lacks is loaded. Return the records by the name of the study.
+    """
+    budget = settings.budget(budget)
+    _check_jobs(jobs)
+    sets = dict(data or {})
+    for study in studies:
+        if study.data not in sets:
+            sets[study.data] = load(study.data)
+    sets = {name: images.to(settings.device()) for name, images in sets.items()}  # one copy for all
+    planned = {study.name: _planned(study, budget, seeds, None, sets[study.data], folder) for study in studies}
+    queue = sorted((task for tasks in planned.values() for task in tasks), key=lambda task: task.seed)
+    finished = dict(zip(map(id, queue), _train(queue, jobs, progress), strict=True))
+    return {name: [finished[id(task)] for task in tasks] for name, tasks in planned.items()}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One training of a study; ``train(progress)`` returns its record."""
+
+    study: Study
+    label: str
+    seed: int
+    train: Callable[..., Record]
+
+
+def _check_jobs(jobs: int) -> None:
     device = settings.device()
     if jobs > 1 and device.type != "cuda":
         raise StudyError(f"{jobs} trainings at a time need a GPU: a {device.type} is busy with one")
-    budget = settings.budget(budget)
+
+
+def _planned(
+    study: Study,
+    budget: str,
+    seeds: Sequence[int] | None,
+    arms: Sequence[str] | None,
+    data: ImageSet,
+    folder: str | Path | None,
+) -> list[_Task]:
+    """Return the trainings of a study, arm by arm."""
     scale = study.scale(budget)
-    data = _for(study, data or load(study.data))
-    images = study.images(data, scale)
-    tasks = [
-        (label, seed)
-        for label in (study.arms if arms is None else arms)
-        for seed in (scale.seeds if seeds is None else seeds)
-    ]
-    for label, _ in tasks:
+    labels = list(study.arms if arms is None else arms)
+    for label in labels:
         study.arm(label)
+    data = _for(study, data)
+    images = study.images(data, scale)
     folder = Path(folder) if folder else None
     lengths = {}
     if study.equal_time:
         kept = folder / study.name / equal_time.file_name(budget, _stand_in(data)) if folder else None
         lengths = equal_time.lengths(study, scale, images, kept)
-    train = functools.partial(_record, study, budget, images.to(device), lengths, folder)
+    train = functools.partial(_record, study, budget, images.to(settings.device()), lengths, folder)
+    return [
+        _Task(study, label, seed, functools.partial(train, label, seed))
+        for label in labels
+        for seed in (scale.seeds if seeds is None else seeds)
+    ]
+
+
+def _train(tasks: Sequence[_Task], jobs: int, progress: bool) -> list[Record]:
+    """Return the records of trainings, in their order."""
     with contextlib.closing(Progress(progress)) as display:
         if jobs > 1:
-            return _side_by_side(study, train, tasks, jobs, display)
+            return _side_by_side(tasks, jobs, display)
         records = []
-        for number, (label, seed) in enumerate(tasks, start=1):
-            display.prefix = f"{study.name}, {label}, {number} of {len(tasks)}: "
-            records.append(train(label, seed, display))
+        for number, task in enumerate(tasks, start=1):
+            display.prefix = f"{task.study.name}, {task.label}, {number} of {len(tasks)}: "
+            records.append(task.train(display))
         return records
 
 
@@ -136,9 +195,7 @@ def _record(
     return record
 
 
-def _side_by_side(
-    study: Study, train: Callable[..., Record], tasks: Sequence[tuple[str, int]], jobs: int, display: Progress
-) -> list[Record]:
+def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[Record]:
     """Train several at a time on one GPU: each in a thread that launches its steps on a stream of its own.
 
     One process that replays 8 graphs on 8 streams trains twice as much a second as 8 processes, which take turns. A
@@ -149,9 +206,9 @@ def _side_by_side(
     with (
         hardware.reproducible(device),
         ThreadPoolExecutor(jobs, initializer=lambda: torch.cuda.set_stream(torch.cuda.Stream(device))) as pool,
-        display.start(f"{study.name}, {jobs} trainings at a time", len(tasks), 0) as bar,
+        display.start(f"{jobs} trainings at a time", len(tasks), 0) as bar,
     ):
-        futures = [pool.submit(train, *task, Progress(False), together=jobs) for task in tasks]
+        futures = [pool.submit(task.train, Progress(False), together=jobs) for task in tasks]
         try:
             for _ in as_completed(futures):
                 bar.update()

@@ -1,9 +1,10 @@
+import dataclasses
 import re
 import signal
 
 import pytest
 
-from cnnlib.studies import STUDIES, load_ensemble, load_records
+from cnnlib.studies import STUDIES, Record, Scale, load_ensemble, load_records
 from cnnlib.training import step as step_module
 
 
@@ -32,6 +33,39 @@ def test_a_study_is_run_compared_and_recorded(cnn, study, tmp_path):
     assert averaged.alone == pytest.approx(tuple(r.run.test_error for r in records if r.arm == "wide"))
     again = cnn("study", "test", "--budget", "smoke")
     assert again[1] == out, "nothing is trained again, and the result is the same"
+
+
+@pytest.fixture
+def another(study, monkeypatch):
+    """A second study of the same arms."""
+    other = dataclasses.replace(study, name="other", question="Does it matter, too?", ensemble=None)
+    monkeypatch.setitem(STUDIES, "other", other)
+    return other
+
+
+def test_several_studies_are_one_queue(cnn, study, another, tmp_path, monkeypatch):
+    trained, save = [], Record.save
+    monkeypatch.setattr(
+        Record, "save", lambda record, folder: trained.append((record.study, record.run.seed)) or save(record, folder)
+    )
+    status, out, _ = cnn("study", "test", "other", "--budget", "smoke")
+    assert status == 0
+    assert trained == [(name, seed) for seed in (0, 1) for name in ("test", "test", "other", "other")]
+    assert out.index("Does it matter?") < out.index("the 2 averaged") < out.index("Does it matter, too?")
+    for one in (study, another):
+        assert len(load_records(one, "smoke", tmp_path / "runs" / "studies")) == 4
+    assert cnn("study", "test", "other", "--budget", "smoke")[1] == out
+
+
+def test_all_are_those_that_have_the_budget(cnn, study, another, monkeypatch):
+    for name in [*STUDIES]:
+        if name not in ("test", "other"):
+            monkeypatch.delitem(STUDIES, name)
+    monkeypatch.setitem(STUDIES, "other", dataclasses.replace(another, budgets={"full": Scale()}))
+    status, out, _ = cnn("study", "--all", "--budget", "smoke", "--seeds", "0")
+    assert status == 0
+    assert "Does it matter?" in out
+    assert "too?" not in out
 
 
 def test_one_arm_and_one_seed(cnn, study, tmp_path):
@@ -65,6 +99,7 @@ def test_ctrl_c(cnn, monkeypatch):
         (["study", "tset"], "there is no study 'tset'"),
         (["study", "test", "--budget", "medium"], "no medium budget"),
         (["study", "test", "--budget", "smoke", "--arms", "broad"], "no arm 'broad'"),
+        (["study", "--all", "--budget", "smoke", "--arms", "wide"], "--arms names arms of one study, and there are"),
     ],
 )
 def test_mistakes_are_one_clear_error(cnn, arguments, message):

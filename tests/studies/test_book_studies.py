@@ -104,6 +104,13 @@ def test_inception_modules_have_the_same_cost():
     assert costs[0] == pytest.approx(costs[1], rel=0.001)
 
 
+def test_averaged_families_have_about_the_same_cost():
+    study = STUDIES["averaged-families"]
+    costs = [multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in study.arms.values()]
+    assert set(study.mixed) == {*study.arms}
+    assert max(costs) <= 1.5 * min(costs)
+
+
 def test_scaled_nets_have_the_same_cost_and_the_base_a_quarter_of_it():
     arms = STUDIES["compound-scaling"].arms
     base, *scaled = (multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms.values())

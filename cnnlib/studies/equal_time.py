@@ -14,7 +14,7 @@ from pathlib import Path
 from cnnlib import settings
 from cnnlib.data import ImageSet
 from cnnlib.studies.errors import RecordError
-from cnnlib.studies.record import write_json
+from cnnlib.studies.record import SHIPPED, write_json
 from cnnlib.studies.study import Arm, Scale, Study
 from cnnlib.training import Recipe, fit
 
@@ -65,9 +65,12 @@ def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | Non
     return steps
 
 
-def recorded_speeds(study: Study, budget: str, folder: str | Path) -> dict[str, float]:
-    """Return the images a second of each arm, trained alone, from which the recorded lengths came; or nothing."""
-    path = Path(folder) / study.name / file_name(budget)
+def recorded_speeds(study: Study, budget: str, folder: str | Path | None = None) -> dict[str, float]:
+    """Return the images a second of each arm, trained alone, from which the recorded lengths came; or nothing.
+
+    ``folder`` holds the records; default: those that come with the package.
+    """
+    path = Path(folder or SHIPPED) / study.name / file_name(budget)
     return json.loads(path.read_text(encoding="utf-8"))["images_per_second"] if path.exists() else {}
 
 

@@ -86,6 +86,8 @@ def run_study(options: argparse.Namespace) -> None:
     from cnnlib.studies import STUDIES, StudyError, find_study, run, run_studies
     from cnnlib.training.cli import load_data, use_threads
 
+    if options.names and options.all:
+        raise StudyError(f"--all runs every study; leave out {' '.join(options.names)}, or --all")
     if not options.names and not options.all:
         for study in STUDIES.values():
             print(f"{study.name:26} {study.question}")

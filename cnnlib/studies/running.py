@@ -91,8 +91,9 @@ def run_studies(
     sets = {name: images.to(settings.device()) for name, images in sets.items()}  # one copy for all
     planned = {study.name: _planned(study, budget, seeds, None, sets[study.data], folder) for study in studies}
     queue = sorted((task for tasks in planned.values() for task in tasks), key=lambda task: task.seed)
-    finished = dict(zip(map(id, queue), _train(queue, jobs, progress), strict=True))
-    return {name: [finished[id(task)] for task in tasks] for name, tasks in planned.items()}
+    trained = _train(queue, jobs, progress)
+    finished = {(task.study.name, task.label, task.seed): record for task, record in zip(queue, trained, strict=True)}
+    return {name: [finished[name, task.label, task.seed] for task in tasks] for name, tasks in planned.items()}
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def test_ctrl_c(cnn, monkeypatch):
         (["study", "test", "--budget", "medium"], "no medium budget"),
         (["study", "test", "--budget", "smoke", "--arms", "broad"], "no arm 'broad'"),
         (["study", "--all", "--budget", "smoke", "--arms", "wide"], "--arms names arms of one study, and there are"),
+        (["study", "test", "--all"], "--all runs every study; leave out test, or --all"),
     ],
 )
 def test_mistakes_are_one_clear_error(cnn, arguments, message):

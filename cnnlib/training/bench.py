@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import multiprocessing
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -95,6 +97,8 @@ class Bench:
         operations: floating-point operations of one image's training step.
         bytes: what its operations read and write, one by one.
         limits: of the device, by the precision.
+        convolutions: images per second that the convolutions alone would allow; see :func:`convolutions_alone`. None
+            on other devices than a CPU.
     """
 
     model: str
@@ -104,6 +108,7 @@ class Bench:
     operations: float
     bytes: float
     limits: dict[str, Limits]
+    convolutions: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -130,7 +135,7 @@ class Bench:
                 )
                 for (label, speeds), above in zip(self.speeds.items(), before, strict=False)
             ),
-            notes=(self._verdict(), self._rates()),
+            notes=(self._verdict(), self._rates(), *self._ceiling()),
         )
 
     def _verdict(self) -> str:
@@ -153,6 +158,14 @@ class Bench:
             f"{speed * self.operations / 1e9:,.0f} GFLOP/s and {speed * self.bytes / 1e9:,.1f} GB/s. On this device "
             f"{limits}; a copy of memory moves {copy / 1e9:,.1f} GB/s, reading and writing."
         )
+
+    def _ceiling(self) -> Iterator[str]:
+        if self.convolutions:
+            usual = statistics.median(next(iter(self.speeds.values())))
+            yield (
+                "If all but the convolutions took no time, each of them at its best, it would be at most "
+                f"{self.convolutions:,.0f} images/s, {self.convolutions / usual:.2f} times the usual loop."
+            )
 
     def __str__(self) -> str:
         return str(self.table())
@@ -229,6 +242,7 @@ def bench(
         operations=hardware.operations_per_image(_network(model, data), torch.zeros(1, *image)),
         bytes=bytes_moved(model, data, batch_size) / batch_size,
         limits={name: limits(device, name) for name in dict.fromkeys(("fp32", precision))},
+        convolutions=convolutions_alone(model, data, batch_size, precision) if device.type == "cpu" else None,
     )
 
 
@@ -422,6 +436,45 @@ def limits(device: torch.device, precision: str, *, size: int | None = None, sec
         operations=2 * size**3 / _best(lambda: torch.mm(a, b, out=product), device, seconds),
         bytes=2 * source.nbytes / _best(lambda: target.copy_(source), device, seconds),
     )
+
+
+def convolutions_alone(model: str, data: ImageSet, batch_size: int, precision: str, *, seconds: float = 0.3) -> float:
+    """Measure how many images/s a network's convolutions would allow on the CPU if nothing else took time.
+
+    Each is timed by itself, forward and backward, in this package's layout, and counts with its fastest run. So the
+    sum is what a training step cannot fall below with these convolutions, whatever is done about the rest. On a GPU the
+    same measurement would be one of the time that launching takes.
+
+    Args:
+        model: registered name.
+        data: its images give the size of the network's input.
+        batch_size: images a step.
+        precision: of the convolutions.
+        seconds: how long to measure each kind of convolution.
+    """
+    alike: dict[tuple[str, torch.Size, bool], list[nn.Conv2d]] = defaultdict(list)
+
+    def note(layer: nn.Conv2d, inputs: tuple[Tensor], _: Tensor) -> None:
+        alike[repr(layer), inputs[0].shape[1:], inputs[0].requires_grad].append(layer)
+
+    net = _network(model, data)
+    hooks = [layer.register_forward_hook(note) for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    net(torch.zeros(2, *data.train_images.shape[1:]))
+    for hook in hooks:
+        hook.remove()
+    layout = {"dtype": AUTOCAST[precision], "memory_format": torch.channels_last}
+    total = 0.0
+    for (_, shape, not_the_first), layers in alike.items():
+        layer = layers[0].to(**layout)
+        images = torch.randn(batch_size, *shape).to(**layout).requires_grad_(not_the_first)
+        wanted = [x for x in (images, *layer.parameters()) if x.requires_grad]
+        run = functools.partial(_forward_and_backward, layer, images, wanted, torch.ones_like(layer(images)))
+        total += len(layers) * _best(run, torch.device("cpu"), seconds)
+    return batch_size / total
+
+
+def _forward_and_backward(layer: nn.Module, images: Tensor, wanted: list[Tensor], gradient: Tensor) -> None:
+    torch.autograd.grad(layer(images), wanted, gradient)
 
 
 def _best(run: Callable[[], Any], device: torch.device, seconds: float) -> float:

@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from cnnlib.training import BenchError, RecipeError
-from cnnlib.training.bench import Bench, Limits, Loop, bench, bytes_moved, ladder, limits, train
+from cnnlib.training.bench import (
+    Bench,
+    Limits,
+    Loop,
+    bench,
+    bytes_moved,
+    convolutions_alone,
+    ladder,
+    limits,
+    train,
+)
 from cnnlib.training.recipe import RECIPES
 
 CPU = torch.device("cpu")
@@ -23,6 +33,7 @@ def test_all_loops_train_in_turns_each_in_a_process(data):
     assert "(1 thread, bf16, eager)" in text
     assert f"{result.ratio:.2f} times as fast" in text
     assert "a product of matrices in bf16 reaches" in text.replace("\n", " ")
+    assert f"at most {result.convolutions:,.0f} images/s" in " ".join(text.split())
 
 
 @pytest.mark.parametrize("loop", [*ladder(CPU, "bf16", workers=0, compile=False).values()])
@@ -74,6 +85,22 @@ def test_the_limits_are_measured():
     measured = limits(torch.device("cpu"), "fp32", size=64, seconds=0.01)
     assert measured.operations > 1e7
     assert measured.bytes > 1e6
+
+
+def test_convolutions_alone_count_each_layer_once(data, monkeypatch):
+    timed = []
+    monkeypatch.setattr("cnnlib.training.bench._best", lambda run, *_: timed.append(run.args) or 0.001)
+    # nineteen convolutions of six kinds: of the images, of 16 maps, to 32, of 32, to 64, of 64
+    assert convolutions_alone("resnet20", data, 4, "fp32") == pytest.approx(4 / 0.019)
+    layers, images, wanted, _ = zip(*timed, strict=True)
+    assert len(timed) == len({(repr(layer), x.shape) for layer, x in zip(layers, images, strict=True)}) == 6
+    assert [len(w) for w in wanted] == [1] + 5 * [2]  # nobody needs the gradient of the first layer's images
+    assert all(x.is_contiguous(memory_format=torch.channels_last) and len(x) == 4 for x in images)
+
+
+def test_the_bench_says_what_the_convolutions_leave_to_gain():
+    result = Bench("m", 8, "cpu", {"usual": (50.0,), "ours": (90.0,)}, 1e6, 2e6, {"fp32": Limits(1, 1)}, 120.0)
+    assert "at most 120 images/s, 2.40 times the usual loop." in " ".join(str(result).split())
 
 
 def test_a_loop_that_fails_says_so(data):

@@ -42,7 +42,8 @@ class Loop:
     Attributes:
         on_device: the images lie on the device, and an epoch of them is augmented at once.
         channels_last: images and weights have the channel as their last dimension in memory.
-        unread: no number is read back within a step, and the optimiser is one fused operation.
+        unread: no number is read back within a step, the optimiser is one fused operation, and the convolutions use
+            the same algorithms every time.
         less_memory: freed memory is kept, and ReLUs work in place; see memory.py.
         precision: of convolutions and matrix products.
         compiled: with ``torch.compile``.
@@ -62,9 +63,9 @@ def ladder(device: torch.device, precision: str, *, workers: int, compile: bool)
     """Return the loops to compare, each with one thing more than the one before."""
     steps: list[tuple[str, dict[str, Any]]] = [
         (f"usual loop, {workers} workers", {}),
-        ("images on the device, augmented an epoch at a time", {"on_device": True}),
+        ("images on the device, augmented by the epoch", {"on_device": True}),
         ("channels_last", {"channels_last": True}),
-        ("nothing read back, fused optimiser, the same algorithms every time", {"unread": True}),
+        ("nothing read back, fused optimiser, repeatable", {"unread": True}),
         ("memory kept, ReLU in place", {"less_memory": True}),
     ]
     if precision != "fp32":
@@ -123,9 +124,9 @@ class Bench:
         return Table(
             caption=f"Training {self.model}, batch {self.batch_size}, on {self.hardware}",
             columns=(
-                Column("each loop has what those above have", numeric=False),
+                Column("each has what those above have", numeric=False),
                 *(Column("median", "images/s"), Column("least"), Column("most")),
-                *(Column("to the usual"), Column("to the one above")),
+                *(Column("to usual"), Column("to above")),
             ),
             rows=tuple(
                 (
@@ -425,10 +426,12 @@ def limits(device: torch.device, precision: str, *, size: int | None = None, sec
     Args:
         device: the device.
         precision: of the matrices.
-        size: their side; the copy moves 16 times one of them. Default: 2048 on a CPU, 8192 elsewhere.
+        size: their side; the copy moves 16 times one of them. Default: 8192 on a GPU, 2048 on a CPU, and 256 on one
+            that emulates the precision, where the product of larger ones takes minutes.
         seconds: how long to measure each.
     """
-    size = size or (2048 if device.type == "cpu" else 8192)
+    emulated = precision not in ("fp32", hardware.precision_for(device))
+    size = size or (8192 if device.type != "cpu" else 256 if emulated else 2048)
     dtype = AUTOCAST[precision]
     a, b, product = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(3))
     source, target = (torch.ones(16, size, size, device=device, dtype=torch.uint8) for _ in range(2))

@@ -30,13 +30,22 @@ def write(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save({"format": FORMAT, "identity": identity, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write the checkpoint {path}: {error.strerror or error}") from error
+        try:
+            with partial.open("wb") as file:
+                torch.save({"format": FORMAT, "identity": identity, "state": state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {_reason(error)}") from error
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """Return what the system says. When a write fails, PyTorch raises an error of its own in handling the system's."""
+    system = error if isinstance(error, OSError) else error.__context__
+    return getattr(system, "strerror", None) or str(error)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -211,6 +212,20 @@ def test_a_write_that_fails_half_way_leaves_the_old_checkpoint(tmp_path, monkeyp
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(CheckpointError, match=r"cannot write the checkpoint .*x: No space left on device"):
         checkpoint.write(path, {"seed": 1}, {"done": 2})
+    assert checkpoint.read(path) == ({"seed": 1}, {"done": 1})
+
+
+def test_a_full_disk_is_told_and_leaves_the_old_checkpoint_alone(tmp_path):
+    path = tmp_path / "x"
+    checkpoint.write(path, {"seed": 1}, {"done": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write the checkpoint .*x: File too large$"):
+            checkpoint.write(path, {"seed": 1}, {"done": 2, "weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]
     assert checkpoint.read(path) == ({"seed": 1}, {"done": 1})
 
 

@@ -64,14 +64,17 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
         if damaged:
             raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise KeyError("format")
-        return content["identity"], content["state"]
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError, KeyError, TypeError, OSError) as error:
-        reason = str(error) if isinstance(error, zipfile.BadZipFile | OSError) else "it holds something else"
-        raise CheckpointError(
-            f"the checkpoint {path} is damaged ({reason}); delete it to train from the start"
-        ) from error
+    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        known = isinstance(error, zipfile.BadZipFile | OSError)
+        raise _damaged(path, str(error) if known else "it holds something else") from error
+    match content:
+        case {"format": version, "identity": dict(identity), "state": dict(state)} if version == FORMAT:
+            return identity, state
+    raise _damaged(path, "it holds something else")
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"the checkpoint {path} is damaged ({reason}); delete it to train from the start")
 
 
 def require_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:

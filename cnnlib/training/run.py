@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from cnnlib.table import Column, Table
-from cnnlib.training.errors import RunError
+from cnnlib.training.errors import RecipeError, RunError
 from cnnlib.training.evaluation import Evaluation
 from cnnlib.training.recipe import Recipe
 from cnnlib.training.words import in_words, percent
@@ -172,7 +172,7 @@ class Run:
         """Return the run that :meth:`as_dict` described.
 
         Raises:
-            RunError: if a value is missing, unknown or of the wrong kind.
+            RunError: if a value is missing, unknown, of the wrong kind, or senseless.
         """
         try:
             return cls(
@@ -184,7 +184,7 @@ class Run:
                     "test": Evaluation(**values["test"]),
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, RecipeError) as error:
             raise RunError(f"this is not a run: {error}") from error
 
     def save(self, path: str | Path) -> Path:

@@ -42,6 +42,13 @@ def test_unknown_and_missing_values(run, tmp_path):
         Run.from_dict(values)
 
 
+def test_a_recipe_that_makes_no_sense_is_named_with_the_file(run, tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(run.as_dict() | {"recipe": run.recipe.as_dict() | {"lr": -1}}))
+    with pytest.raises(RunError, match=r"run.json holds no run of cnnlib \(.*lr must be positive, not -1\)"):
+        Run.load(path)
+
+
 def test_the_result_as_text_and_html(run):
     text, html = str(run), run._repr_html_()
     for shown in (f"{run.test_error:.2f} %", f"{run.train_error:.2f} %", "seed 1", f"{run.parameters:,}", "1 thread"):

@@ -18,6 +18,10 @@ class UnknownBudget(CnnlibError, ValueError):
     """The environment variable ``CNNLIB_BUDGET``, or an argument, names no budget."""
 
 
+class UnknownDevice(CnnlibError, ValueError):
+    """The environment variable ``CNNLIB_DEVICE``, or an argument, names no device of this machine."""
+
+
 def budget(name: str | None = None) -> str:
     """Return the budget in force: ``name``, else ``CNNLIB_BUDGET``, else ``medium`` with a GPU and ``short`` without.
 
@@ -30,12 +34,23 @@ def budget(name: str | None = None) -> str:
     return name
 
 
-def device() -> torch.device:
-    """Return the device that trainings use unless told otherwise: a CUDA GPU if there is one, else the CPU.
+def device(name: torch.device | str | None = None) -> torch.device:
+    """Return the device to train on: ``name``, else ``CNNLIB_DEVICE``, else a CUDA GPU if there is one, else the CPU.
 
-    ``CNNLIB_DEVICE`` overrides the choice. Apple's ``mps`` is used only if asked for this way: some operations
-    of these networks have no deterministic kernel there.
+    Apple's ``mps`` is used only if asked for: some operations of these networks have no deterministic kernel there.
+
+    Raises:
+        UnknownDevice: if this machine has no such device.
     """
     import torch
 
-    return torch.device(os.environ.get("CNNLIB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = name or os.environ.get("CNNLIB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        count = torch.get_device_module(device).device_count()
+    except RuntimeError:  # PyTorch knows no device of this name
+        count = 0
+    if not count or (device.index or 0) >= count:
+        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise UnknownDevice(f"there is no device {str(name)!r} here; use {' or '.join(there)}")
+    return device

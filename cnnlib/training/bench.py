@@ -214,8 +214,9 @@ def bench(
 
     Raises:
         BenchError: if one of the loops fails.
+        UnknownDevice: if this machine has no such device.
     """
-    device = torch.device(device) if device else settings.device()
+    device = settings.device(device)
     recipe = recipe_for(model).replace(batch_size=batch_size)
     images = batch_size * steps
     recipe.steps_per_epoch(len(data.train_labels[:images]))

@@ -179,9 +179,10 @@ def join(device: torch.device | str | None = None) -> Processes:
         device: default :func:`cnnlib.device`; of several GPUs each process takes the one of its own number.
 
     Raises:
+        UnknownDevice: if this machine has no such device.
         ProcessError: if there are fewer GPUs than processes, or all were sent to one of them.
     """
-    device = torch.device(device) if device else settings.device()
+    device = settings.device(device)
     started = distributed.is_available() and distributed.is_torchelastic_launched()
     if not started or os.environ["WORLD_SIZE"] == "1":
         return Processes(device)

@@ -101,6 +101,7 @@ def fit(
         RecipeError: if the recipe is unknown, the training set smaller than a batch, or a batch cannot be shared.
         DataError: if an image in a file cannot be read.
         UnknownModel: if there is no such model.
+        UnknownDevice: if this machine has no such device.
         CheckpointMismatch: if the checkpoint belongs to another training.
         CheckpointError: if it is damaged or cannot be written.
         Diverged: if the loss is infinite, not a number, or above 10,000.

@@ -94,6 +94,8 @@ def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
         (["train", "resnet20", "--threads", "0"], "at least 1"),
         (["train", "resnet20", "--batch-size", "97"], "97"),
         (["train", "resnet20", "--steps", "0"], "positive"),
+        (["train", "resnet20", "--device", "gpu"], "no device 'gpu' here"),
+        (["bench", "--device", "gpu"], "no device 'gpu' here"),
     ],
 )
 def test_mistakes_are_one_clear_error(cnn, arguments, message):

@@ -1,0 +1,33 @@
+"""The device that trainings run on, by argument, environment or default."""
+
+import pytest
+import torch
+
+import cnnlib
+from cnnlib.settings import UnknownDevice
+
+
+def test_the_argument_goes_before_the_environment(monkeypatch):
+    monkeypatch.setenv("CNNLIB_DEVICE", "gpu")
+    assert cnnlib.device("cpu") == cnnlib.device(torch.device("cpu")) == torch.device("cpu")
+    monkeypatch.setenv("CNNLIB_DEVICE", "cpu")
+    assert cnnlib.device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:x", "meta", "xla", "cuda:64"])
+def test_a_device_that_is_not_there_is_one_clear_error(name, monkeypatch):
+    message = f"there is no device {name!r} here; use cpu"
+    with pytest.raises(UnknownDevice, match=message):
+        cnnlib.device(name)
+    monkeypatch.setenv("CNNLIB_DEVICE", name)
+    with pytest.raises(UnknownDevice, match=message):
+        cnnlib.device()
+
+
+def test_the_gpus_that_are_there_are_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert cnnlib.device() == torch.device("cuda")
+    assert cnnlib.device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(UnknownDevice, match="no device 'cuda:2' here; use cpu or cuda:0 or cuda:1"):
+        cnnlib.device("cuda:2")

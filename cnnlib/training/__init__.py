@@ -2,6 +2,7 @@
 
 from cnnlib.training.engine import fit
 from cnnlib.training.errors import (
+    ArgumentError,
     BenchError,
     CheckpointError,
     CheckpointMismatch,

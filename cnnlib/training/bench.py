@@ -28,7 +28,7 @@ from cnnlib.models import create
 from cnnlib.table import Column, Table
 from cnnlib.training import hardware, memory
 from cnnlib.training.batches import Batches
-from cnnlib.training.errors import BenchError
+from cnnlib.training.errors import BenchError, check_at_least
 from cnnlib.training.graphs import GraphStep, can_be_recorded
 from cnnlib.training.recipe import Recipe, recipe_for
 from cnnlib.training.run import conditions
@@ -214,8 +214,12 @@ def bench(
 
     Raises:
         BenchError: if one of the loops fails.
+        ArgumentError: if an argument makes no sense.
         UnknownDevice: if this machine has no such device.
     """
+    check_at_least(1, rounds=rounds, steps=steps)
+    check_at_least(0, workers=workers)
+    hardware.check_precision(precision)
     device = settings.device(device)
     recipe = recipe_for(model).replace(batch_size=batch_size)
     images = batch_size * steps

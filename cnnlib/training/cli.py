@@ -170,14 +170,17 @@ def load_data(name: str, root: Path | None = None, *, progress: bool, say: bool 
 
 
 def use_threads(count: int | None) -> None:
-    """Set the number of PyTorch's threads, if one is given."""
+    """Set the number of PyTorch's threads, if one is given.
+
+    Raises:
+        ArgumentError: if it is not positive.
+    """
     import torch
 
-    from cnnlib.training import RecipeError
+    from cnnlib.training.errors import check_at_least
 
+    check_at_least(1, threads=count)
     if count is not None:
-        if count < 1:
-            raise RecipeError(f"--threads must be at least 1, not {count}")
         torch.set_num_threads(count)
 
 

@@ -22,7 +22,14 @@ from cnnlib.training import checkpoint as checkpoints
 from cnnlib.training import distributed, hardware, memory
 from cnnlib.training.batches import batches_of
 from cnnlib.training.distributed import Processes
-from cnnlib.training.errors import Diverged, Interrupted, RecipeError, memory_errors_explained
+from cnnlib.training.errors import (
+    ArgumentError,
+    Diverged,
+    Interrupted,
+    RecipeError,
+    check_at_least,
+    memory_errors_explained,
+)
 from cnnlib.training.evaluation import Evaluation, evaluate, evaluate_training_sample
 from cnnlib.training.graphs import STEPS_BEFORE, step_for
 from cnnlib.training.interrupts import Interrupts
@@ -97,7 +104,7 @@ def fit(
         The run, with the trained network, in evaluation mode, as ``run.module``.
 
     Raises:
-        ValueError: if an argument makes no sense.
+        ArgumentError: if an argument makes no sense.
         RecipeError: if the recipe is unknown, the training set smaller than a batch, or a batch cannot be shared.
         DataError: if an image in a file cannot be read.
         UnknownModel: if there is no such model.
@@ -109,11 +116,10 @@ def fit(
         ProcessError: if another process was lost, or was started with other settings.
         Interrupted: after Ctrl-C, when the state has been saved.
     """
-    for name, every in (("log_every", log_every), ("evaluate_every", evaluate_every)):
-        if every is not None and every < 1:
-            raise ValueError(f"{name} must be at least 1, not {every}")
-    if precision not in (None, *hardware.PRECISIONS):
-        raise ValueError(f"precision must be one of {', '.join(hardware.PRECISIONS)}, not {precision!r}")
+    check_at_least(1, log_every=log_every, evaluate_every=evaluate_every)
+    hardware.check_precision(precision)
+    if not (isinstance(seed, int) and 0 <= seed < hardware.SEEDS):
+        raise ArgumentError(f"seed must be a whole number from 0 to {hardware.SEEDS - 1}, not {seed}")
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     processes = distributed.join(device)
     device = processes.device

@@ -19,6 +19,10 @@ class RecipeError(CnnlibError, ValueError):
     """A recipe that makes no sense, or that does not suit the data."""
 
 
+class ArgumentError(CnnlibError, ValueError):
+    """An argument of a training, or of a measurement, that makes no sense."""
+
+
 class Diverged(CnnlibError, RuntimeError):
     """The loss became infinite, not a number, or absurdly large."""
 
@@ -49,6 +53,17 @@ class BenchError(CnnlibError, RuntimeError):
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C. The message says where the training stopped and how to continue it."""
+
+
+def check_at_least(least: int, **arguments: int | None) -> None:
+    """Check numbers; None stands for one that was not given.
+
+    Raises:
+        ArgumentError: naming the one that is too small.
+    """
+    for name, value in arguments.items():
+        if value is not None and value < least:
+            raise ArgumentError(f"{name} must be at least {least}, not {value}")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnlib.training.errors import ArgumentError
+
 PRECISIONS = ("fp32", "bf16", "fp16")
+SEEDS = 2**63
+"""Seeds are whole numbers below this, as many as PyTorch's generators take."""
 
 SHARED = threading.RLock()
 """Held by a training while it draws random numbers or calls a network: the threads of a process share PyTorch's global
@@ -46,6 +50,16 @@ def precision_for(device: torch.device) -> str:
     if device.type == "cpu" and {"avx512_bf16", "amx_bf16"} & set(_cpu("flags").split()):
         return "bf16"
     return "fp32"
+
+
+def check_precision(precision: str | None) -> None:
+    """Check the name of a number format; None stands for :func:`precision_for`.
+
+    Raises:
+        ArgumentError: if there is no such format.
+    """
+    if precision not in (None, *PRECISIONS):
+        raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
 
 
 def _cpu(property: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,10 @@ class Recipe:
         rising = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
         for holds, problem in (
             ((self.epochs is None) != (self.iterations is None), "exactly one of epochs and iterations must be given"),
-            (self.epochs is None or self.epochs > 0, f"epochs must be positive, not {self.epochs}"),
+            (
+                self.epochs is None or 0 < self.epochs < math.inf,
+                f"epochs must be positive and finite, not {self.epochs}",
+            ),
             (
                 self.iterations is None or (isinstance(self.iterations, int) and self.iterations > 0),
                 f"iterations must be a positive whole number, not {self.iterations}",
@@ -78,7 +82,7 @@ class Recipe:
                 isinstance(self.batch_size, int) and self.batch_size > 0,
                 f"batch_size must be a positive whole number, not {self.batch_size}",
             ),
-            (self.lr > 0, f"lr must be positive, not {self.lr}"),
+            (0 < self.lr < math.inf, f"lr must be positive and finite, not {self.lr}"),
             (0 <= self.momentum < 1, f"momentum must lie in [0, 1), not {self.momentum}"),
             (not self.nesterov or self.momentum > 0, "Nesterov momentum needs a momentum above 0"),
             (self.weight_decay >= 0, f"weight_decay must not be negative, not {self.weight_decay}"),

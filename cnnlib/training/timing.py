@@ -119,10 +119,12 @@ def step_times(
 
     Raises:
         BenchError: if there is no network or no round, or the data set has too few images for a batch.
+        ArgumentError: if there is no such precision.
         UnknownDevice: if this machine has no such device.
     """
     if not models or rounds < 1 or not 0 < batch_size <= len(data.train_labels):
         raise BenchError("step_times needs a network, a round, and a batch that the data set can fill")
+    hardware.check_precision(precision)
     device = settings.device(device)
     precision = precision or hardware.precision_for(device)
     one_step = replace(

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from cnnlib.training import BenchError, RecipeError
+from cnnlib.training import ArgumentError, BenchError, RecipeError
 from cnnlib.training.bench import (
     Bench,
     Limits,
@@ -109,6 +109,20 @@ def test_a_loop_that_fails_says_so(data, monkeypatch):
     monkeypatch.setattr("cnnlib.training.bench.ladder", lambda *_, **more: {"usual loop, 0 workers": Loop()})
     with pytest.raises(BenchError, match=r"“usual loop, 0 workers” failed: InputTooSmall: .* at least"):
         bench(data, "alexnet", batch_size=8, rounds=1, steps=1, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"workers": -1}, "workers must be at least 0"),
+        ({"precision": "fp8"}, "fp32, bf16, fp16"),
+    ],
+)
+def test_bad_arguments(data, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        bench(data, "alexnet-cifar", **options)
 
 
 def test_too_few_images(data):

@@ -12,7 +12,18 @@ from torch.nn import functional as F
 import cnnlib
 from cnnlib.data import normalise
 from cnnlib.models import BadOption, create, layers
-from cnnlib.training import Diverged, OutOfMemory, Recipe, RecipeError, batches, engine, evaluate, fit, hardware
+from cnnlib.training import (
+    ArgumentError,
+    Diverged,
+    OutOfMemory,
+    Recipe,
+    RecipeError,
+    batches,
+    engine,
+    evaluate,
+    fit,
+    hardware,
+)
 from cnnlib.training import step as step_module
 
 SMALL = ("alexnet-cifar", {"width": 0.125})
@@ -240,10 +251,13 @@ def test_other_errors_pass_unchanged(data, recipe, monkeypatch):
         ({"log_every": 0}, "log_every"),
         ({"evaluate_every": 0}, "evaluate_every"),
         ({"precision": "half"}, "fp32, bf16, fp16"),
+        ({"seed": -1}, "seed must be a whole number from 0 .* not -1"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": 0.5}, "seed"),
     ],
 )
 def test_bad_arguments(data, recipe, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         train(SMALL, data, recipe, **options)
 
 

@@ -45,7 +45,7 @@ def test_unknown_and_missing_values(run, tmp_path):
 def test_a_recipe_that_makes_no_sense_is_named_with_the_file(run, tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps(run.as_dict() | {"recipe": run.recipe.as_dict() | {"lr": -1}}))
-    with pytest.raises(RunError, match=r"run.json holds no run of cnnlib \(.*lr must be positive, not -1\)"):
+    with pytest.raises(RunError, match=r"run.json holds no run of cnnlib \(.*lr must be positive and finite, not -1\)"):
         Run.load(path)
 
 

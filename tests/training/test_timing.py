@@ -5,7 +5,7 @@ import torch
 
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import create
-from cnnlib.training import BenchError, StepTimes, step_times
+from cnnlib.training import ArgumentError, BenchError, StepTimes, step_times
 from cnnlib.training.bench import bytes_moved, traffic
 from cnnlib.training.timing import Work
 
@@ -66,3 +66,8 @@ def test_ratios_are_medians_of_rounds():
 def test_nothing_to_time_is_refused(data, wrong):
     with pytest.raises(BenchError, match="step_times needs"):
         step_times(data, **{"models": NAMES, **wrong})
+
+
+def test_an_unknown_precision_is_refused(data):
+    with pytest.raises(ArgumentError, match="fp32, bf16, fp16, not 'fp8'"):
+        step_times(data, NAMES, batch_size=4, precision="fp8")

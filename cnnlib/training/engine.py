@@ -104,7 +104,7 @@ def fit(
         The run, with the trained network, in evaluation mode, as ``run.module``.
 
     Raises:
-        ArgumentError: if an argument makes no sense.
+        ArgumentError: if an argument makes no sense, or the network has fewer outputs than there are classes.
         RecipeError: if the recipe is unknown, the training set smaller than a batch, or a batch cannot be shared.
         DataError: if an image in a file cannot be read.
         UnknownModel: if there is no such model.

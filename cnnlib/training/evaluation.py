@@ -14,6 +14,7 @@ from cnnlib.data import Images
 from cnnlib.data.augment import normalise
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.hardware import SHARED, exact_convolutions
+from cnnlib.training.network import check_outputs
 
 BATCH_SIZE = {"cpu": 250, "cuda": 2000}
 """Images of 32x32 pixels at a time, of larger ones fewer. On a CPU larger batches leave the caches and are slower."""
@@ -77,6 +78,7 @@ def evaluate(
 
     Raises:
         ValueError: if there is no such split.
+        ArgumentError: if the network has fewer outputs than there are classes.
         DataError: if an image in a file cannot be read.
     """
     if split not in ("test", "train"):
@@ -106,6 +108,7 @@ def _evaluate(
             images = images.to(device, non_blocking=True)
             with SHARED:
                 logits = _logits(module, images, data)
+            check_outputs(logits, data)
             losses.append(F.cross_entropy(logits, labels, reduction="sum"))
             correct.append((logits.argmax(1) == labels).sum())
     sums = torch.stack([torch.stack(values).cpu().double().sum() for values in (losses, correct)])

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnnlib.data import Images
 from cnnlib.models import BadOption, card, create
 from cnnlib.training import hardware
+from cnnlib.training.errors import ArgumentError
 
 Model = str | tuple[str, Mapping[str, Any]] | nn.Module
 """A registered name, a name with overrides, or a module."""
@@ -43,6 +44,19 @@ def registered(name: str, overrides: Mapping[str, Any]) -> nn.Module:
         BadOption: if it has no such option, or the value is not possible.
     """
     return create(name, **{key: _torch_class(value) for key, value in overrides.items()})
+
+
+def check_outputs(logits: Tensor, data: Images) -> None:
+    """Check that a network has an output for every class: (N, outputs). PyTorch's own error on a GPU ends the process.
+
+    Raises:
+        ArgumentError: if it has too few.
+    """
+    outputs, classes = logits.shape[1], len(data.classes)
+    if outputs < classes:
+        raise ArgumentError(
+            f"{data.name} has {classes} classes, and the network {outputs} outputs: give it num_classes={classes}"
+        )
 
 
 def _torch_class(value: Any) -> Any:

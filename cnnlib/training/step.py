@@ -12,6 +12,7 @@ from cnnlib.data import Images
 from cnnlib.data.augment import normalise
 from cnnlib.models.layers import WithAuxiliary
 from cnnlib.training.distributed import ALONE, Processes
+from cnnlib.training.network import check_outputs
 from cnnlib.training.recipe import Recipe
 
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -34,7 +35,7 @@ class Step:
         processes: Processes = ALONE,
     ) -> None:
         self.device = device = next(module.parameters()).device
-        self.module, self.processes = module, processes
+        self.module, self.data, self.processes = module, data, processes
         self.mean, self.std = torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
         self.forward = processes.connect(module)
         if compiled:
@@ -86,6 +87,7 @@ class Step:
         with self.autocast:
             output = self.forward(normalise(images, self.mean, self.std))
         logits, heads = output if isinstance(output, WithAuxiliary) else (output, ())
+        check_outputs(logits, self.data)
         loss = F.cross_entropy(logits.float(), labels)
         for head in heads:
             loss = loss + self.module.auxiliary_weight * F.cross_entropy(head.float(), labels)

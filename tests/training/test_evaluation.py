@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from cnnlib.data import normalise
-from cnnlib.training import Evaluation, evaluate, evaluation, predict
+from cnnlib.training import ArgumentError, Evaluation, evaluate, evaluation, predict
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 40, 1000])
@@ -53,6 +53,11 @@ def test_the_splits(tiny, data):
     assert evaluate(tiny, data, "train").n == 96
     with pytest.raises(ValueError, match="'validation'"):
         evaluate(tiny, data, "validation")
+
+
+def test_more_classes_than_outputs_are_refused(tiny, data):
+    with pytest.raises(ArgumentError, match="CIFAR-10 has 5 classes, and the network 4 outputs"):
+        evaluate(tiny, dataclasses.replace(data, classes=(*data.classes, "black")))
 
 
 def test_the_training_sample_is_fixed_and_mixed(tiny, data, monkeypatch):

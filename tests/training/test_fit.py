@@ -261,6 +261,14 @@ def test_bad_arguments(data, recipe, options, message):
         train(SMALL, data, recipe, **options)
 
 
+@pytest.mark.parametrize(
+    "model", [("alexnet-cifar", {"num_classes": 3}), nn.Sequential(nn.Flatten(), nn.Linear(768, 3))]
+)
+def test_a_network_with_fewer_outputs_than_classes_is_refused(data, recipe, model):
+    with pytest.raises(ArgumentError, match="CIFAR-10 has 4 classes, and the network 3 outputs: give it num_classes=4"):
+        train(model, data, recipe)
+
+
 def test_an_activation_that_does_not_exist(data, recipe):
     with pytest.raises(BadOption, match=r"torch.nn has no 'Tahn'"):
         train(("alexnet-cifar", {"activation": "nn.Tahn"}), data, recipe)

@@ -97,6 +97,7 @@ def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
         (["train", "resnet20", "--seed", "-1"], "seed must be a whole number from 0"),
         (["train", "resnet20", "--precision", "fp8"], "fp32, bf16, fp16, not 'fp8'"),
         (["train", "resnet20", "--epochs", "inf"], "epochs must be positive and finite, not inf"),
+        (["train", "alexnet-cifar", "--batch-size", "16", "--set", "num_classes=3"], "num_classes=4"),
         (["bench", "--rounds", "0"], "rounds must be at least 1, not 0"),
         (["train", "resnet20", "--device", "gpu"], "no device 'gpu' here"),
         (["bench", "--device", "gpu"], "no device 'gpu' here"),

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,8 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--sync-bn", action="store_true", help="normalise over the whole batch, not each process's share; on GPUs only"
     )
-    train.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of the records (runs)")
-    train.add_argument("--checkpoint", type=Path, metavar="PATH", help="default: beside the record")
+    train.add_argument("--out", type=_path, default=Path("runs"), metavar="DIR", help="folder of the records (runs)")
+    train.add_argument("--checkpoint", type=_path, metavar="PATH", help="default: beside the record")
     train.add_argument("--no-checkpoint", action="store_true", help="save no state on the way")
     _add_common(train, "cifar10 (default), cifar100, shapes10 or imagenet")
     train.add_argument(
@@ -109,6 +110,8 @@ def run_train(options: argparse.Namespace) -> None:
     stem = options.out / _stem(options, recipe, overrides, data)
     record, weights, state = (stem.with_name(stem.name + ending) for ending in (".json", ".pt", ".checkpoint"))
     checkpoint = None if options.no_checkpoint else options.checkpoint or state
+    if processes.is_first:
+        check_folder(options.out)
     run = fit(
         (options.model, overrides),
         data,
@@ -128,7 +131,7 @@ def run_train(options: argparse.Namespace) -> None:
     torch.save(run.module.state_dict(), weights)
     print(f"weights  {weights}")
     if checkpoint:
-        checkpoint.unlink()
+        checkpoint.unlink(missing_ok=True)
 
 
 def run_bench(options: argparse.Namespace) -> None:
@@ -169,6 +172,21 @@ def load_data(name: str, root: Path | None = None, *, progress: bool, say: bool 
     return data
 
 
+def check_folder(folder: Path) -> None:
+    """Make a folder and see that files can be written there: before the training, and not after it.
+
+    Raises:
+        RunError: if they cannot.
+    """
+    from cnnlib.training import RunError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise RunError(f"cannot write into the folder {folder}: {error.strerror}; choose another, --out DIR") from error
+
+
 def use_threads(count: int | None) -> None:
     """Set the number of PyTorch's threads, if one is given.
 
@@ -182,6 +200,11 @@ def use_threads(count: int | None) -> None:
     check_at_least(1, threads=count)
     if count is not None:
         torch.set_num_threads(count)
+
+
+def _path(text: str) -> Path:
+    """Return a path in which ``~`` means the home folder, as shells do not read it in ``--out=~/runs``."""
+    return Path(text).expanduser()
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

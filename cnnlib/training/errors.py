@@ -44,7 +44,7 @@ class ProcessError(CnnlibError, RuntimeError):
 
 
 class RunError(CnnlibError, ValueError):
-    """A file that should hold a run, and does not."""
+    """A run that cannot be read from its file, or could not be written into it."""
 
 
 class BenchError(CnnlibError, RuntimeError):

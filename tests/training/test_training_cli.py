@@ -72,6 +72,26 @@ def test_a_checkpoint_of_ones_own(cnn, tmp_path, monkeypatch):
     assert not (tmp_path / "mine").exists()
 
 
+def test_a_tilde_is_the_home_folder(cnn, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cnn(*SMALL, "--checkpoint=~/mine", "--out=~/runs")[0] == 0
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["runs"], "the checkpoint was deleted there"
+    assert len(list((tmp_path / "home" / "runs").iterdir())) == 2
+
+
+def test_a_checkpoint_that_is_gone_at_the_end_is_no_error(cnn, monkeypatch):
+    monkeypatch.setattr("cnnlib.training.checkpoint.write", lambda *_: None)
+    assert cnn(*SMALL)[0] == 0
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_training(cnn, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("cnnlib.training.fit", lambda *_, **__: pytest.fail("it was trained"))
+    status, _, err = cnn(*SMALL, "--no-checkpoint", "--out", "file/runs")
+    assert status == 2
+    assert "error: cannot write into the folder file/runs: Not a directory; choose another, --out DIR" in err
+
+
 def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
     def load(name, root, *, progress):
         warnings.warn("SHAPES-10 STANDS IN FOR CIFAR-10, WHICH CANNOT BE HAD", cnnlib.data.StandInWarning, 2)

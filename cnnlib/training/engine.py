@@ -101,7 +101,7 @@ def fit(
         progress: False shows none.
 
     Returns:
-        The run, with the trained network, in evaluation mode, as ``run.module``.
+        The run, with the trained network, in evaluation mode and without gradients, as ``run.module``.
 
     Raises:
         ArgumentError: if an argument makes no sense, or the network has fewer outputs than there are classes.
@@ -423,8 +423,12 @@ class _Training:
         return Interrupted(f"{where}; the same call, or command, continues from {self.path}")
 
     def result(self, budget: str | None) -> Run:
-        """Return the finished run, its network in evaluation mode."""
+        """Return the finished run, its network in evaluation mode and without gradients.
+
+        On a GPU they would keep all the memory of the recorded step for as long as the network lives.
+        """
         self.module.eval()
+        self.module.zero_grad(set_to_none=True)
         last = self.history[-1]
         return Run(
             model=self.model,

@@ -195,6 +195,7 @@ def test_a_module_is_trained_in_place(tiny, data, recipe):
     assert not tiny.training, "ready to be asked"
     assert run.model == "Tiny"
     assert not torch.equal(before, tiny.conv.weight)
+    assert all(parameter.grad is None for parameter in tiny.parameters()), "a GPU's memory is free again"
 
 
 @pytest.mark.parametrize("read_every", [1, 4])

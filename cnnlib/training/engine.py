@@ -90,7 +90,8 @@ def fit(
         seed: of weights, order, augmentation and dropout.
         device: default :func:`cnnlib.device`; each of several processes takes a GPU of its own.
         precision: of convolutions and matrix products, ``"fp32"``, ``"bf16"`` or ``"fp16"``; default the fastest that
-            the hardware itself computes in. Weights are always kept, and errors always evaluated, in fp32.
+            the hardware itself computes in. Weights are always kept, and errors always evaluated, in fp32. With fp16 a
+            step whose gradients overflow changes no weight, but counts: the schedule of the learning rate goes on.
         compile: use ``torch.compile``; default where it saves more time than it takes, which is never so on a CPU.
         sync_bn: normalise with the statistics of the whole batch, not of each process's share; on GPUs only.
         checkpoint: a file to save the state in and to continue from.

@@ -68,9 +68,7 @@ class GraphStep:
         Without ``torch.cuda.graph``, which first waits for all that the GPU has to do, for other trainings too.
         """
         self.images, self.labels = images.clone(memory_format=torch.preserve_format), labels.clone()
-        free, total = torch.cuda.mem_get_info(self.step.device)
-        if free < total / 4:  # while a step is recorded, PyTorch gives back nothing of what earlier graphs used
-            torch.cuda.empty_cache()
+        make_room(self.step.device)
         graph = torch.cuda.CUDAGraph()
         self.stream.wait_stream(torch.cuda.current_stream(self.step.device))
         with torch.cuda.stream(self.stream):
@@ -80,6 +78,17 @@ class GraphStep:
             finally:
                 graph.capture_end()
         self.graph = graph
+
+
+def make_room(device: torch.device) -> None:
+    """Give back the memory that PyTorch keeps for later on a GPU, where a recording might lack it.
+
+    While a step is recorded, PyTorch gives back nothing of what earlier graphs used, and the recording takes memory of
+    its own: at most about as much again as PyTorch holds after the real steps.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    if free < max(total / 4, torch.cuda.memory_reserved(device)):
+        torch.cuda.empty_cache()
 
 
 def step_for(

@@ -31,6 +31,18 @@ def test_nets_whose_steps_differ_are_not_recorded(model, answer):
         assert can_be_recorded(create(model)) is answer
 
 
+@pytest.mark.parametrize(
+    ("free", "reserved", "emptied"), [(60, 10, False), (60, 61, True), (24, 10, True), (24, 30, True)]
+)
+def test_memory_is_given_back_if_a_recording_might_lack_it(monkeypatch, free, reserved, emptied):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append(1))
+    graphs.make_room(torch.device("cuda"))
+    assert bool(calls) is emptied
+
+
 @pytest.mark.parametrize("model", ["resnet20", ("alexnet-cifar", {"width": 0.125, "dropout": 0.5})])
 def test_trainings_in_threads_have_the_numbers_that_each_has_alone(data, recipe, model):
     def train(seed):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.data import Images, ImageSet
+from cnnlib.models.densenet import RecomputedBNReLUConv
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.recipe import Recipe
 from cnnlib.training.step import Step
@@ -108,6 +109,12 @@ def can_be_recorded(module: nn.Module) -> bool:
     """Tell whether every training step of a network launches the same kernels with the same arguments.
 
     Not so if it decides on the host which of its blocks take part (``survives``), or changes with the progress of the
-    training (``set_progress``).
+    training (``set_progress``), or computes a dropout twice, for which PyTorch before 2.10 reads the state of the
+    random number generator while it records, and fails.
     """
-    return not any(hasattr(part, "survives") or hasattr(part, "set_progress") for part in module.modules())
+    return not any(
+        hasattr(part, "survives")
+        or hasattr(part, "set_progress")
+        or (isinstance(part, RecomputedBNReLUConv) and part.drop.p > 0)
+        for part in module.modules()
+    )

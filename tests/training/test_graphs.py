@@ -24,11 +24,19 @@ def test_on_a_cpu_steps_are_taken_one_kernel_at_a_time(tiny, data, recipe):
 
 
 @pytest.mark.parametrize(
-    ("model", "answer"), [("resnet20", True), ("stochastic-depth-20", False), ("nasnet-a-cifar-6-768", False)]
+    ("model", "options", "answer"),
+    [
+        ("resnet20", {}, True),
+        ("stochastic-depth-20", {}, False),
+        ("nasnet-a-cifar-6-768", {}, False),
+        ("densenet-40-12", {"dropout": 0.2}, True),
+        ("densenet-40-12", {"memory_efficient": True, "dropout": 0.0}, True),
+        ("densenet-40-12", {"memory_efficient": True, "dropout": 0.2}, False),
+    ],
 )
-def test_nets_whose_steps_differ_are_not_recorded(model, answer):
+def test_nets_whose_steps_differ_or_read_the_generator_are_not_recorded(model, options, answer):
     with torch.device("meta"):
-        assert can_be_recorded(create(model)) is answer
+        assert can_be_recorded(create(model, **options)) is answer
 
 
 @pytest.mark.parametrize(

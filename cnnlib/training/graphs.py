@@ -6,6 +6,7 @@ large GPU several times as long as it computes. A replay launches all of them at
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -13,12 +14,20 @@ from torch import Tensor, nn
 
 from cnnlib.data import Images, ImageSet
 from cnnlib.models.densenet import RecomputedBNReLUConv
+from cnnlib.models.efficientnet import DropConnect
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.recipe import Recipe
 from cnnlib.training.step import Step
 
 STEPS_BEFORE = 3
 """Real steps that are taken before the recording: they load kernels and allocate what stays."""
+
+
+DRAWING = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+    DropConnect,
+)
+"""Layers that draw random numbers in every training step, if their probability ``p`` is not 0."""
 
 
 class GraphStep:
@@ -106,15 +115,27 @@ def step_for(
 
 
 def can_be_recorded(module: nn.Module) -> bool:
-    """Tell whether every training step of a network launches the same kernels with the same arguments.
+    """Tell whether a graph, replayed from this thread, does what the training steps of a network do.
 
-    Not so if it decides on the host which of its blocks take part (``survives``), or changes with the progress of the
-    training (``set_progress``), or computes a dropout twice, for which PyTorch before 2.10 reads the state of the
-    random number generator while it records, and fails.
+    Every step must launch the same kernels with the same arguments. Not so if the network decides on the host which of
+    its blocks take part (``survives``), or changes with the progress of the training (``set_progress``), or computes a
+    dropout twice, for which PyTorch before 2.10 reads the state of the random number generator while it records, and
+    fails.
+
+    Before PyTorch 2.13 all graphs of a process read the seed of their random numbers at one place on the GPU. Trainings
+    that replay side by side, in threads, would draw each other's numbers: there, networks that draw are not recorded.
     """
+    in_a_thread = threading.current_thread() is not threading.main_thread()
+    if in_a_thread and torch.__version__ < (2, 13) and draws_random_numbers(module):
+        return False
     return not any(
         hasattr(part, "survives")
         or hasattr(part, "set_progress")
         or (isinstance(part, RecomputedBNReLUConv) and part.drop.p > 0)
         for part in module.modules()
     )
+
+
+def draws_random_numbers(module: nn.Module) -> bool:
+    """Tell whether a network draws random numbers on the device in its training steps, by the layers it has."""
+    return any(isinstance(part, DRAWING) and part.p > 0 for part in module.modules())

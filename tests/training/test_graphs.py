@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from torch import nn
+from torch.torch_version import TorchVersion
 
 from cnnlib.models import create
 from cnnlib.training import fit, graphs, hardware
@@ -39,6 +40,19 @@ def test_nets_whose_steps_differ_or_read_the_generator_are_not_recorded(model, o
         assert can_be_recorded(create(model, **options)) is answer
 
 
+@pytest.mark.parametrize(("version", "answer"), [("2.12.1", False), ("2.13.0", True)])
+@pytest.mark.parametrize(
+    ("model", "options"), [("alexnet-cifar", {"dropout": 0.5}), ("efficientnet-b0", {"dropout": 0.0})]
+)
+def test_before_pytorch_2_13_nets_that_draw_are_not_recorded_in_threads(monkeypatch, model, options, version, answer):
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    with torch.device("meta"):
+        draws, draws_nothing = create(model, **options), create("alexnet-cifar", dropout=0.0)
+    assert can_be_recorded(draws)
+    with ThreadPoolExecutor(1) as pool:
+        assert list(pool.map(can_be_recorded, [draws, draws_nothing])) == [answer, True]
+
+
 @pytest.mark.parametrize(
     ("free", "reserved", "emptied"), [(60, 10, False), (60, 61, True), (24, 10, True), (24, 30, True)]
 )
@@ -71,6 +85,17 @@ def test_a_graph_gives_the_numbers_of_single_kernels(model, precision, data, rec
     recorded = train()
     monkeypatch.setattr(graphs, "can_be_recorded", lambda module: False)
     assert train() == recorded
+
+
+@on_a_gpu
+def test_trainings_side_by_side_draw_their_own_numbers(data, recipe):
+    def train(seed):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            return curve(fit(NETS[1], data, recipe.replace(epochs=20), seed=seed, progress=False))
+
+    alone = [train(seed) for seed in range(4)]
+    with hardware.reproducible(torch.device("cuda")), ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(train, range(4))) == alone
 
 
 @on_a_gpu

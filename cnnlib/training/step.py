@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from cnnlib.data import Images
 from cnnlib.data.augment import normalise
 from cnnlib.models.layers import WithAuxiliary
+from cnnlib.training import hardware
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.network import check_outputs
 from cnnlib.training.recipe import Recipe
@@ -39,7 +40,8 @@ class Step:
         self.mean, self.std = torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
         self.forward = processes.connect(module)
         if compiled:
-            torch.compiler.reset()  # after some recompilations of the same class PyTorch would silently run eagerly
+            with hardware.SHARED:  # not within a step of another training, whose compiled code this throws away
+                torch.compiler.reset()  # after some recompilations of the same class PyTorch would silently run eagerly
             self.forward = torch.compile(self.forward, dynamic=False)
         self.autocast = torch.autocast(device.type, AUTOCAST[precision], enabled=precision != "fp32")
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")

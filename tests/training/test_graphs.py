@@ -1,5 +1,6 @@
 """Steps recorded as CUDA graphs, and trainings side by side. Most of it needs a GPU."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -73,6 +74,19 @@ def test_trainings_in_threads_have_the_numbers_that_each_has_alone(data, recipe,
     alone = [train(seed) for seed in range(3)]
     with hardware.reproducible(torch.device("cpu")), ThreadPoolExecutor(3) as pool:
         assert list(pool.map(train, range(3))) == alone
+
+
+def test_compiled_code_is_not_thrown_away_within_another_trainings_step(tiny, data, recipe, monkeypatch):
+    def reset():
+        with ThreadPoolExecutor(1) as pool:  # stands for the other training, which wants to begin a step
+            free.append(pool.submit(lambda: hardware.SHARED.acquire(blocking=False)).result())
+
+    free = []
+    monkeypatch.setattr(torch.compiler, "reset", reset)
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)
+    monkeypatch.setattr(hardware, "SHARED", threading.RLock())
+    Step(tiny, recipe, data, "fp32", compiled=True)
+    assert free == [False]
 
 
 @on_a_gpu

@@ -2,6 +2,7 @@ from dataclasses import replace
 from statistics import fmean
 
 import pytest
+from matplotlib.colors import same_color
 
 from cnnlib.explore import along_the_net, depth_errors, describe, ilsvrc_timeline
 from cnnlib.explore.boxes import NothingToDraw
@@ -57,6 +58,28 @@ def test_along_the_net_draws_the_spread_as_bars():
     (container,) = figure.axes[0].containers
     bars = [tuple(segment[:, 1]) for segment in container.lines[2][0].get_segments()]
     assert bars == [(3.5, 4.5), (5, 5), (5, 7)]
+
+
+def test_along_the_net_draws_each_line_under_its_name():
+    figure = along_the_net({"a": [1, 2, 4], "b": [4, 5]}, spread={"b": [0.5, 1]}, title="What")
+    (axes,) = figure.axes
+    assert axes.get_title("left") == "What"
+    a, b = axes.lines[:2]
+    assert [list(line.get_ydata()) for line in (a, b)] == [[1, 2, 4], [4, 5]]
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    assert not same_color(a.get_color(), b.get_color())
+    for line, handle in zip((a, b), legend.legend_handles, strict=True):
+        assert same_color(line.get_color(), handle.get_color())
+    assert same_color(axes.containers[0].lines[2][0].get_color(), b.get_color())
+
+
+def test_along_the_net_draws_the_level_with_its_name():
+    (axes,) = along_the_net({"a": [50, 95]}, title="", level=(90, "guessing")).axes
+    assert list(axes.lines[-1].get_ydata()) == [90, 90]
+    (name,) = axes.texts
+    assert name.get_text() == "guessing"
+    assert name.xy == (1, 90)
 
 
 @pytest.mark.parametrize("lines", [{}, {"a": [1]}])

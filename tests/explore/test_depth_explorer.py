@@ -4,13 +4,16 @@ import json
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 from statistics import fmean
 
 import pytest
+from bs4 import BeautifulSoup
 
 from cnnlib.explore import depth, depth_explorer
 from cnnlib.explore.depth import KINDS, STATES, Measured, NothingMeasured, words
 from cnnlib.studies import find_study, load_records
+from cnnlib.studies.degradation import PROBED_IMAGES
 from cnnlib.studies.record import Probed
 
 
@@ -33,6 +36,7 @@ def test_gradients_are_geometric_means_of_the_records(records, measured):
     assert setting.nets["initial"]["plain"].values[10] == words(expected)
     assert setting.names[10] == runs[0][10]["layer"] == "stages.0.4.f.conv2"
     assert setting.errors["plain"] == "training error 88.4 % after 350 steps (3 seeds)"
+    assert measured.settings[20].errors["plain"].startswith("training error 55.2 %")  # the test error is 55.1 %
     single = Measured([record for record in records if record.run.seed == 0])
     assert single.settings[110].errors["resnet"].endswith("(1 seed)")
 
@@ -49,6 +53,46 @@ def test_heights_are_logarithms_on_one_scale_for_both_nets(measured):
     scale = (high_height - low_height) / (high - low)
     assert all(height == pytest.approx(low_height + scale * (log - low), abs=1.5) for log, height in pairs)
     assert 0 <= low_height < high_height <= 1000
+
+
+@pytest.mark.parametrize(
+    ("layers", "labels"),
+    [(20, "10⁻⁴ 10⁻³ 10⁻² 10⁻¹ 10⁰"), (56, "10⁻⁷ 10⁻⁵ 10⁻³ 10⁻¹ 10¹"), (110, "10⁻¹⁵ 10⁻¹¹ 10⁻⁷ 10⁻³ 10¹ 10⁵")],
+)
+def test_lines_of_the_scale_stand_at_their_powers_of_ten(measured, layers, labels):
+    setting = measured.settings[layers]
+    assert [label for _, label in setting.grid] == labels.split()
+    powers = [int(label[2:].translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))) for label in labels.split()]
+    (bottom, _), *_, (top, _) = setting.grid
+    for state in STATES:
+        for kind in KINDS:
+            gradients, heights = measured.gradients(layers, state, kind), setting.nets[state][kind].heights
+            for value, height in zip(gradients, heights, strict=True):
+                share = (math.log10(value) - powers[0]) / (powers[-1] - powers[0])
+                page = depth.TOP + depth.HEIGHT - depth.HEIGHT * height / 1000
+                assert page == pytest.approx(bottom + share * (top - bottom), abs=1)
+
+
+def drawn(setting, layer=0):
+    svg = depth._draw(setting, "initial", "plain", layer)
+    return BeautifulSoup(f"<svg>{svg}</svg>", "html.parser")
+
+
+def test_the_larger_the_gradient_the_higher_the_step_and_the_brighter_the_block(measured):
+    setting = measured.settings[20]
+    heights = setting.nets["initial"]["plain"].heights
+    svg = drawn(setting)
+    steps = [int(y) for y in re.findall(r"V(\d+)H", svg.select_one(".area")["d"])]
+    assert steps == [pytest.approx(depth.TOP + depth.HEIGHT * (1 - height / 1000), abs=1) for height in heights]
+    lit = [float(block["fill-opacity"]) for block in svg.select(".lit")]
+    assert lit == [max(heights[first:end]) / 1000 for first, end in pairwise(setting.blocks)]
+
+
+def test_the_mark_is_over_the_step_of_the_chosen_layer(measured):
+    ends = [depth.LEFT, *map(int, re.findall(r"H(\d+)V", drawn(measured.settings[20]).select_one(".area")["d"]))]
+    for layer in (0, 7, 19):
+        mark = drawn(measured.settings[20], layer).select_one(".here")
+        assert [int(mark["x"]), int(mark["x"]) + int(mark["width"])] == ends[layer : layer + 2]
 
 
 def test_blocks_are_those_of_the_net(measured):
@@ -78,6 +122,8 @@ def test_numbers_in_two_digits(value, text):
 def test_first_frame_stands_without_script(records):
     html = re.sub(r"<script.*?</script>", "", depth_explorer(records).html, flags=re.S)
     assert "Layer 1 of 56, stem.conv, before training: 8.5 in the plain net, 0.049 in the residual net." in html
+    assert "becomes 4,000 times larger in the plain net, 15 times larger in the residual net." in html
+    assert f"{PROBED_IMAGES} training images, on a logarithmic scale. It flows from right to left." in html
     assert html.count("<svg") == 2
     assert html.count('class="arc"') == 27  # a shortcut for each block, on the residual side only
     assert html.count('class="lit"') == 2 * 29
@@ -163,12 +209,48 @@ def test_keyboard_walks_and_depth_keeps_the_place(explorer):
     slider.focus()
     explorer.keyboard.press("ArrowRight")
     assert "Layer 2 of 56, stages.0.0.f.conv1" in explorer.locator("figcaption").text_content()
+    explorer.keyboard.press("Home")
+    assert "Layer 1 of 56, stem.conv" in explorer.locator("figcaption").text_content()
     explorer.keyboard.press("End")
     explorer.get_by_role("button", name="20 layers").focus()
     explorer.keyboard.press("Enter")
     assert "Layer 20 of 20, fc" in explorer.locator("figcaption").text_content()
     assert slider.get_attribute("max") == "20"
     assert explorer.locator("[aria-pressed=true]").all_text_contents() == ["20 layers", "Before training"]
+
+
+@pytest.mark.browser
+def test_another_depth_keeps_the_place_in_the_middle(explorer):
+    slider = explorer.get_by_role("slider", name="Layer")
+    slider.fill("28")
+    assert explorer.locator("label b").text_content() == "28"
+    for layers, layer in ((110, 55), (20, 10)):
+        explorer.get_by_role("button", name=f"{layers} layers").click()
+        assert explorer.locator("figcaption").text_content().startswith(f"Layer {layer} of {layers}, ")
+        assert slider.input_value() == str(layer)
+
+
+@pytest.mark.browser
+def test_what_a_screen_reader_is_told(explorer):
+    for group, buttons in (("Depth", 5), ("When", 2)):
+        assert explorer.get_by_role("group", name=group).get_by_role("button").count() == buttons
+    assert explorer.get_by_role("slider", name="Layer", exact=True).count() == 1
+    assert explorer.locator("svg[role=img]").count() == 2
+    assert explorer.locator("figcaption").get_attribute("aria-live") == "polite"
+
+
+@pytest.mark.browser
+def test_nets_differ_in_colour_and_blocks_and_mark_are_filled(explorer):
+    colours = []
+    for kind in KINDS:
+        area, lit, here = (
+            explorer.locator(f".{kind} {part}").first.evaluate("part => getComputedStyle(part).fill")
+            for part in (".area", ".lit", ".here")
+        )
+        assert area == lit
+        assert here not in ("none", area)
+        colours.append(area)
+    assert len(set(colours)) == 2
 
 
 @pytest.mark.browser
@@ -198,3 +280,9 @@ def test_nothing_is_wider_than_a_phone_and_targets_are_large(open_page, records)
         box = control.bounding_box()
         assert box["height"] >= 44
         assert box["width"] >= 44
+
+
+@pytest.mark.browser
+def test_labels_of_the_scale_can_be_read_on_a_phone(open_page, records):
+    tab = open_page(depth_explorer(records).html, width=390)
+    assert all(label.bounding_box()["height"] >= 12 for label in tab.locator("svg text").all())

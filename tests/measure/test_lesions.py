@@ -49,6 +49,13 @@ def test_the_net_stays_as_it_is(images):
     assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
 
 
+def test_the_net_keeps_its_mode_when_images_do_not_fit():
+    net = cifar_resnet(8).train()
+    with pytest.raises(RuntimeError):
+        lesions(net, torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
+    assert net.training
+
+
 def test_nothing_to_measure():
     with pytest.raises(BadArgument, match="at least one image"):
         lesions(cifar_plain(8), torch.empty(0, 3, 8, 8), torch.empty(0, dtype=torch.long))

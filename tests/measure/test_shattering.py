@@ -31,6 +31,44 @@ def test_it_is_the_mean_cosine_between_neighbours():
     assert gradient_correlation(Square(), images, [""]) == pytest.approx((expected,))
 
 
+def test_opposite_gradients_count_as_minus_one():
+    class Absolute(nn.Module):
+        def forward(self, x):  # its gradient is the sign of x
+            return x.abs().sum((1, 2, 3)).unsqueeze(1)
+
+    images = torch.tensor([-1.0, 1.0, 2.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
+    assert gradient_correlation(Absolute(), images[:2], [""]) == pytest.approx((-1,))
+    assert gradient_correlation(Absolute(), images, [""]) == pytest.approx((0,))
+
+
+def test_it_is_the_gradient_of_the_first_logit():
+    class Two(nn.Module):
+        def forward(self, x):  # only the second logit has a gradient that changes along the line
+            return torch.stack([x.sum((1, 2, 3)), x.square().sum((1, 2, 3))], 1)
+
+    assert gradient_correlation(Two(), line(), [""]) == pytest.approx((1,))
+
+
+def test_values_are_in_the_order_of_the_layers_that_were_asked_for():
+    torch.manual_seed(0)
+    net, layers = create("plain20"), ["", "stages.2.2"]
+    found = gradient_correlation(net, line(), layers)
+    assert found[0] < 0.2 < found[1]
+    assert gradient_correlation(net, line(), layers[::-1]) == pytest.approx(found[::-1])
+
+
+def test_it_measures_where_gradients_are_off():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(768, 2))
+    with torch.no_grad():
+        assert gradient_correlation(net, line(), [""]) == pytest.approx((1,))
+
+
+def test_the_random_numbers_of_dropout_are_not_taken_from_the_caller():
+    net, state = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(768, 2)), torch.get_rng_state()
+    gradient_correlation(net, line(), [""])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_plain_nets_shatter_and_residual_ones_do_not():
     found = {}
     for name in ("plain20", "resnet20"):

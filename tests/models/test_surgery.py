@@ -58,6 +58,15 @@ def test_in_training_mode_a_residual_net_stays_the_same_and_a_plain_one_nearly(i
         assert (deeper(images) - net(images)).abs().max() < tolerance
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("make", [cifar_plain, cifar_resnet], ids=["plain", "residual"])
+def test_added_blocks_have_the_number_type_of_the_net(make, images):
+    net = trained(make(8)).double()
+    deeper = deepen(net, 1, images.double())
+    assert {weight.dtype for weight in deeper.parameters()} == {torch.double}
+    torch.testing.assert_close(deeper(images.double()), net(images.double()))
+
+
 def test_deeper_net_can_be_trained(images):
     deeper = deepen(create("resnet20"), 1, images).train()
     deeper(images).square().sum().backward()

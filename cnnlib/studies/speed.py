@@ -217,7 +217,7 @@ def layer_times(
         device: default :func:`cnnlib.device`.
         precision: of all values; default as for :func:`cnnlib.fit`.
     """
-    device = torch.device(device) if device else settings.device()
+    device = settings.device(device)
     dtype = AUTOCAST[precision or hardware.precision_for(device)]
     times = []
     for batch_size in batches:
@@ -322,7 +322,7 @@ def measure_speed(
         batch_size: images a step of the networks.
         layers: other arguments of :func:`layer_times`.
     """
-    device = torch.device(device) if device else settings.device()
+    device = settings.device(device)
     precision = precision or hardware.precision_for(device)
     return Speed(
         hardware=conditions(

@@ -82,11 +82,12 @@ def file_name(budget: str, arm: str, seed: int, stand_in: str | None = None) -> 
 
 
 def check(record: Record, study: Study, path: Path) -> None:
-    """Compare a record with the study as it is defined now, but for what is only said about the recipe.
+    """Compare a record with its name and with the study as it is defined now, but for what is only said of the recipe.
 
     Raises:
         RecordError: naming what differs.
     """
+    refuse_misnamed(path, record.file_name)
     arm, scale, run = study.arm(record.arm), study.scale(record.run.budget), record.run
     expected = {
         "study": study.name,
@@ -143,6 +144,16 @@ def in_order(study: Study, records: Iterable[Record]) -> list[Record]:
     """Return records in the order of the study's arms, budgets and seeds."""
     arms, budgets = list(study.arms), list(study.budgets)
     return sorted(records, key=lambda r: (arms.index(r.arm), budgets.index(r.run.budget), r.run.seed))
+
+
+def refuse_misnamed(path: Path, name: str) -> None:
+    """Keep a copy under another name from passing for a training that never was.
+
+    Raises:
+        RecordError: if the file's name is not ``name``, that of its content.
+    """
+    if path.name != name:
+        raise RecordError(f"{path} holds the record that belongs in {name}; rename it, or delete it and run again")
 
 
 def refuse_stand_in(record: Record, path: Path) -> None:

@@ -20,7 +20,7 @@ from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, s
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.comparison import verdicts
 from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.record import SHIPPED, file_name, write_json
+from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, write_json
 from cnnlib.studies.statistics import summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import RECIPES, Progress, Recipe, Run, RunError, fit
@@ -213,11 +213,12 @@ def _found_from_dict(values: dict[str, Any]) -> Found:
 
 
 def check(run: SearchRun, path: Path) -> None:
-    """Compare a record with the scale of its budget as it is now.
+    """Compare a record with its name and with the scale of its budget as it is now.
 
     Raises:
         RecordError: naming what differs, or if it was measured on a stand-in data set.
     """
+    refuse_misnamed(path, run.file_name)
     if run.run.stands_in_for:
         raise RecordError(f"{path} was measured on {run.run.data}, which stood in for {run.run.stands_in_for}")
     scale = SCALES[run.budget]

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from importlib.resources import files
 
 import jsonschema
@@ -246,6 +247,18 @@ def test_a_record_of_the_study_as_it_was_is_refused(study, data, tmp_path, chang
     if changed.data == study.data:
         with pytest.raises(RecordError, match=message):
             go(changed, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+
+
+@pytest.mark.parametrize("name", ["smoke-narrow-seed3.json", "short-narrow-seed0.json", "smoke-wide-seed0.json"])
+def test_a_copy_under_another_name_is_refused(study, data, tmp_path, name):
+    go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+    path = (tmp_path / "test" / "smoke-narrow-seed0.json").rename(tmp_path / "test" / name)
+    message = f"{path} holds the record that belongs in smoke-narrow-seed0.json"
+    with pytest.raises(RecordError, match=re.escape(message)):
+        load_records(study, folder=tmp_path)
+    budget, arm, seed = path.stem.split("-")
+    with pytest.raises(RecordError, match=re.escape(message)):
+        go(study, data, folder=tmp_path, budget=budget, arms=[arm], seeds=[int(seed.removeprefix("seed"))])
 
 
 def test_a_recipe_may_be_reworded(study, data, tmp_path, monkeypatch):

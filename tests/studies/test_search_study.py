@@ -116,6 +116,12 @@ def test_a_record_of_another_search_is_refused(runs, tmp_path):
         search.load_records(folder=tmp_path)
 
 
+def test_a_copy_under_another_name_is_refused(runs, images, tmp_path):
+    runs[0].save(tmp_path).rename(tmp_path / "search" / "smoke-none-seed3.json")
+    with pytest.raises(RecordError, match=r"smoke-none-seed3\.json holds .* belongs in smoke-none-seed0\.json"):
+        search.run(budget="smoke", arms=["none"], seeds=[3], data=images, folder=tmp_path, progress=False)
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 2}', '{"format": 1, "arm": "enas"}'])
 def test_a_damaged_record_is_refused(tmp_path, text):
     path = tmp_path / "search" / "smoke-enas-seed0.json"

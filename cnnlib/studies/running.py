@@ -47,8 +47,8 @@ def run(
     Args:
         study: the study.
         budget: smoke, short, medium or full; default the budget in force (:func:`cnnlib.budget`).
-        seeds: default: those of the budget.
-        arms: labels; default all.
+        seeds: each counts once; default: those of the budget.
+        arms: labels, likewise; default all.
         data: default: the study's data set, or its stand-in.
         folder: of records and checkpoints.
         jobs: trainings at a time, on a GPU only: a small network leaves most of it idle. The numbers are those of one
@@ -122,7 +122,7 @@ def _planned(
 ) -> list[_Task]:
     """Return the trainings of a study, arm by arm."""
     scale = study.scale(budget)
-    labels = list(study.arms if arms is None else arms)
+    labels = dict.fromkeys(study.arms if arms is None else arms)
     for label in labels:
         study.arm(label)
     data = _for(study, data)
@@ -136,7 +136,7 @@ def _planned(
     return [
         _Task(study, label, seed, functools.partial(train, label, seed))
         for label in labels
-        for seed in (scale.seeds if seeds is None else seeds)
+        for seed in dict.fromkeys(scale.seeds if seeds is None else seeds)
     ]
 
 

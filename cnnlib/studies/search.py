@@ -288,8 +288,8 @@ def run(
 
     Args:
         budget: smoke, short, medium or full; default the budget in force (:func:`cnnlib.budget`).
-        seeds: default: those of the budget.
-        arms: default all.
+        seeds: each counts once; default: those of the budget.
+        arms: likewise; default all.
         data: default CIFAR-10, or its stand-in.
         folder: of records.
         progress: False shows none.
@@ -309,14 +309,14 @@ def run(
             test_images=data.test_images[: scale.images],
             test_labels=data.test_labels[: scale.images],
         )
-    arms = list(ARMS) if arms is None else list(arms)
+    arms = dict.fromkeys(ARMS if arms is None else arms)
     unknown = [arm for arm in arms if arm not in ARMS]
     if unknown:
         raise StudyError(f"there is no way {unknown[0]!r} to search; there are {', '.join(ARMS)}")
     runs, display = [], Progress(progress)
     try:
         for arm in arms:
-            for seed in scale.seeds if seeds is None else seeds:
+            for seed in dict.fromkeys(scale.seeds if seeds is None else seeds):
                 name = file_name(budget, arm, seed, data.name if data.stands_in_for else None)
                 path = Path(folder) / NAME / name if folder else None
                 if path and path.exists():

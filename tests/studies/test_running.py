@@ -66,6 +66,11 @@ def test_every_arm_and_seed_is_trained_as_the_study_says(study, data):
     assert [r.run.test_error for r in go(study, data, arms=["narrow"], seeds=[1])] == [records[3].run.test_error]
 
 
+def test_arms_and_seeds_named_twice_are_trained_once(study, data):
+    records = go(study, data, arms=["narrow", "wide", "narrow"], seeds=[7, 3, 7])
+    assert [(r.arm, r.run.seed) for r in records] == [("narrow", 7), ("narrow", 3), ("wide", 7), ("wide", 3)]
+
+
 def test_an_arm_can_ask_for_its_precision(study, data, tmp_path):
     arms = {label: dataclasses.replace(study.arms["wide"], precision=label) for label in ("fp32", "bf16")}
     study = dataclasses.replace(study, arms=arms, ensemble=None)

@@ -105,6 +105,11 @@ def test_seeds_are_recorded_one_by_one(images, tmp_path, monkeypatch):
     assert made == [2]
 
 
+def test_ways_and_seeds_named_twice_are_searched_once(images):
+    runs = search.run(budget="smoke", arms=["none", "none"], seeds=[7, 3, 7], data=images, progress=False)
+    assert [run.seed for run in runs] == [7, 3]
+
+
 def test_a_record_of_another_search_is_refused(runs, tmp_path):
     other = dataclasses.replace(runs[-1], effort=dataclasses.replace(runs[-1].effort, updates=99))
     other.save(tmp_path)

@@ -16,6 +16,7 @@ from cnnlib.studies.record import write_json
 from cnnlib.studies.statistics import summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import Run, predict
+from cnnlib.training.recipe import WORDS
 from cnnlib.training.run import title
 
 
@@ -89,8 +90,8 @@ def ensemble(runs: Sequence[Run], data: ImageSet) -> Ensemble:
     if any(run.module is None for run in runs):
         raise StudyError("a run read from a file has no network: train it in this session, or keep its checkpoint")
     first = runs[0]
-    for what in ("model", "overrides", "recipe", "data", "budget"):
-        if any(getattr(run, what) != getattr(first, what) for run in runs):
+    for what, wanted in _common(first).items():
+        if any(_common(run)[what] != wanted for run in runs):
             raise StudyError(f"networks of an ensemble must differ in the seed alone, and these differ in {what}")
     outputs = torch.stack([predict(run.module, data.test_images, data).softmax(1).cpu() for run in runs])
     labels = data.test_labels.cpu()
@@ -106,6 +107,12 @@ def ensemble(runs: Sequence[Run], data: ImageSet) -> Ensemble:
         error=_error(outputs.mean(0), labels),
         images=len(labels),
     )
+
+
+def _common(run: Run) -> dict[str, object]:
+    """Return what the runs of an ensemble share; what is only said about the recipe may have been reworded."""
+    recipe = {key: value for key, value in run.recipe.as_dict().items() if key not in WORDS}
+    return {name: getattr(run, name) for name in ("model", "overrides", "data", "budget")} | {"recipe": recipe}
 
 
 def ensemble_name(arm: str, budget: str | None, stand_in: str | None = None) -> str:

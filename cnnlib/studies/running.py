@@ -56,7 +56,8 @@ def run(
         progress: False shows none.
 
     Returns:
-        The records, arm by arm. Those trained now hold their networks as ``record.run.module``.
+        The records, arm by arm. Those trained now hold their networks as ``record.run.module``, and so do those of
+        arms that are averaged, from their checkpoints.
 
     Raises:
         StudyError: if there is no such arm or budget, or no GPU for several jobs.
@@ -165,15 +166,11 @@ def _record(
 ) -> Record:
     """Return the record of one training: the one in the folder, or that of a training now."""
     arm, scale = study.arm(label), study.scale(budget)
-    path = checkpoint = None
-    if folder:
-        path = folder / study.name / file_name(budget, label, seed, _stand_in(images))
-        checkpoint = path.with_suffix(".checkpoint")
-        if path.exists() and not checkpoint.exists():
-            record = Record.load(path)
-            check(record, study, path)
-            return record
-    finished = fit(
+    averaged = label in (study.ensemble, *study.mixed)  # whose networks are wanted once more, when all are there
+    path = folder / study.name / file_name(budget, label, seed, _stand_in(images)) if folder else None
+    checkpoint = path.with_suffix(".checkpoint") if path else None
+    train = functools.partial(
+        fit,
         (arm.model, dict(arm.overrides)),
         images,
         equal_time.recipe(scale, arm, lengths.get(label)),
@@ -186,13 +183,18 @@ def _record(
         budget=budget,
         progress=display,
     )
-    probed = _probed(study, arm, finished, images)
-    record = Record(study.name, label, replace(finished, together=together), probed)
-    if folder:
-        record.save(folder)
-        averaged = (study.ensemble, *study.mixed)
-        if label not in averaged:  # whose networks are wanted once more, when all are there
-            checkpoint.unlink()
+    if path and path.exists():
+        record = Record.load(path)
+        check(record, study, path)
+        if averaged and checkpoint.exists():  # the network alone: the record says where and how it was trained
+            return replace(record, run=replace(record.run, module=train().module))
+    else:
+        finished = train()
+        record = Record(study.name, label, replace(finished, together=together), _probed(study, arm, finished, images))
+        if path:
+            record.save(folder)
+    if checkpoint and not averaged:
+        checkpoint.unlink(missing_ok=True)
     return record
 
 

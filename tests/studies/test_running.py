@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pathlib
 import re
 from importlib.resources import files
 
@@ -227,6 +228,35 @@ def test_the_ensembles_networks_are_kept_until_they_are_averaged(study, data, tm
     assert run_ensemble(study, load_records(study, "smoke", tmp_path), images) is None
 
 
+def test_a_record_still_says_where_it_was_trained(study, data, tmp_path):
+    there = [
+        dataclasses.replace(record, run=dataclasses.replace(record.run, device="another", together=8))
+        for record in go(study, data, folder=tmp_path)
+    ]
+    written = [record.save(tmp_path).read_bytes() for record in there]
+    again = go(study, data, folder=tmp_path)
+    assert again == there
+    assert [record.run.module is not None for record in again] == [True, True, False, False]
+    assert [(tmp_path / "test" / record.file_name).read_bytes() for record in there] == written
+
+
+def test_a_kill_between_record_and_checkpoint_changes_nothing(study, data, tmp_path, monkeypatch):
+    def killed(path, **_):
+        raise Killed(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "unlink", killed)
+        with pytest.raises(Killed):
+            go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+    assert names(tmp_path) == ["smoke-narrow-seed0.checkpoint", "smoke-narrow-seed0.json"]
+    (record,) = load_records(study, folder=tmp_path)
+    there = dataclasses.replace(record, run=dataclasses.replace(record.run, device="another"))
+    there.save(tmp_path)
+    assert go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"]) == [there]
+    assert load_records(study, folder=tmp_path) == [there]
+    assert names(tmp_path) == ["smoke-narrow-seed0.json"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -273,8 +303,10 @@ def test_a_recipe_may_be_reworded(study, data, tmp_path, monkeypatch):
     study = dataclasses.replace(study, arms={**study.arms, "wide": reworded})
     assert load_records(study, folder=tmp_path) == records
     steps = count_steps(monkeypatch)
-    go(study, data, folder=tmp_path, arms=["wide"])  # from the checkpoints, which the ensemble keeps
+    again = go(study, data, folder=tmp_path, arms=["wide"])  # from the checkpoints, which the ensemble keeps
     assert steps == []
+    more = go(study, data, folder=tmp_path, arms=["wide"], seeds=[2])
+    assert run_ensemble(study, [*again, *more], study.images(data, study.scale("smoke"))).seeds == (0, 1, 2)
 
 
 def test_a_record_of_an_arm_that_is_gone(study, data, tmp_path):

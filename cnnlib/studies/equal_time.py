@@ -45,13 +45,7 @@ def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | Non
     """
     path = Path(kept) if kept else None
     if path and path.exists():
-        try:
-            steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise RecordError(f"{path} holds no lengths of trainings ({error}); delete it") from error
-        if steps.keys() != study.arms.keys():
-            raise RecordError(f"{path} was made for other arms than the study {study.name!r} has now; delete it")
-        return steps
+        return load(study, path)["steps"]
     speed = speeds(study, scale, images)
     recipes = {label: scale.recipe(arm.recipe) for label, arm in study.arms.items()}
     reference = recipes[study.equal_time]
@@ -63,6 +57,22 @@ def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | Non
     if path:
         write_json(path, {"images_per_second": speed, "steps": steps})
     return steps
+
+
+def load(study: Study, path: Path) -> dict[str, dict[str, float]]:
+    """Return what a file of lengths holds: ``steps`` and ``images_per_second`` of each arm.
+
+    Raises:
+        RecordError: if the file is damaged, or made for other arms.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        made_for = content["steps"].keys()
+    except (AttributeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} holds no lengths of trainings ({error}); delete it") from error
+    if made_for != study.arms.keys():
+        raise RecordError(f"{path} was made for other arms than the study {study.name!r} has now; delete it")
+    return content
 
 
 def recorded_speeds(study: Study, budget: str, folder: str | Path | None = None) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
-from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records
+from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records, write_json
 from cnnlib.studies.study import Arm, Study
 from cnnlib.training import Progress, Run, fit, hardware
 from cnnlib.training.interrupts import STOP
@@ -277,17 +276,21 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
     """Copy the records of a study and what goes with them to those that come with the package. Return their paths.
 
     Raises:
-        RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now.
+        RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now, or if what
+            goes with them is missing. Nothing is copied then.
     """
-    destination = Path(destination or SHIPPED)
-    written = [record.save(destination) for record in load_records(study, budget, folder)]
-    if study.ensemble:
-        averaged = load_ensemble(study, budget, folder)
-        written.append(averaged.save(destination / study.name / ensemble_name(study.ensemble, budget)))
-    if study.equal_time and (lengths := Path(folder) / study.name / equal_time.file_name(budget)).exists():
-        written.append(destination / study.name / lengths.name)
-        shutil.copyfile(lengths, written[-1])
-    if study.mixed:
-        mixtures = load_mixtures(study, budget, folder)
-        written.append(mixtures.save(destination / study.name / mixtures_name(budget)))
+    records = load_records(study, budget, folder)
+    averaged = load_ensemble(study, budget, folder) if study.ensemble else None
+    mixtures = load_mixtures(study, budget, folder) if study.mixed else None
+    lengths = Path(folder) / study.name / equal_time.file_name(budget)
+    timed = equal_time.load(study, lengths) if study.equal_time and lengths.exists() else None
+    # All of it is there and in order: only now is something replaced.
+    target = Path(destination or SHIPPED) / study.name
+    written = [record.save(target.parent) for record in records]
+    if averaged:
+        written.append(averaged.save(target / ensemble_name(study.ensemble, budget)))
+    if timed:
+        written.append(write_json(target / lengths.name, timed))
+    if mixtures:
+        written.append(mixtures.save(target / mixtures_name(budget)))
     return written

@@ -357,14 +357,34 @@ def test_publishing_copies_records_and_ensemble(study, data, tmp_path):
     records = go(study, data, folder=tmp_path / "runs")
     images = study.images(data, study.scale("smoke"))
     averaged = run_ensemble(study, records, images)
-    with pytest.raises(RecordError, match=r"smoke-wide-ensemble.json"):
-        publish(study, "smoke", tmp_path / "runs", destination=tmp_path / "shipped")
     averaged.save(tmp_path / "runs" / "test" / "smoke-wide-ensemble.json")
     paths = publish(study, "smoke", tmp_path / "runs", destination=tmp_path / "shipped")
     assert names(tmp_path / "shipped") == sorted(path.name for path in paths)
     assert len(paths) == 5
     assert load_records(study, "smoke", tmp_path / "shipped") == records
     assert load_ensemble(study, "smoke", tmp_path / "shipped") == averaged
+
+
+@pytest.mark.parametrize(
+    ("goes_with_them", "missing"),
+    [
+        ({}, "smoke-wide-ensemble.json"),
+        ({"ensemble": None, "mixed": ("wide",)}, "smoke-mixtures.json"),
+        ({"ensemble": None, "equal_time": "wide"}, "smoke-lengths.json"),
+    ],
+)
+def test_all_is_published_or_nothing(study, data, tmp_path, goes_with_them, missing):
+    for record in go(study, data, arms=["narrow"]):
+        record.save(tmp_path / "runs")
+        record.save(tmp_path / "shipped")
+    before = {path: path.stat().st_ino for path in (tmp_path / "shipped" / "test").iterdir()}
+    if "lengths" in missing:
+        (tmp_path / "runs" / "test" / missing).write_text("{}")
+    with pytest.raises(RecordError, match=missing):
+        publish(
+            dataclasses.replace(study, **goes_with_them), "smoke", tmp_path / "runs", destination=tmp_path / "shipped"
+        )
+    assert {path: path.stat().st_ino for path in (tmp_path / "shipped" / "test").iterdir()} == before
 
 
 def test_studies_by_name(study, monkeypatch):

@@ -205,20 +205,22 @@ def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[
     """
     device = settings.device()
     torch.cuda.synchronize(device)  # the images are there
-    with (
-        hardware.reproducible(device),
-        ThreadPoolExecutor(jobs, initializer=lambda: torch.cuda.set_stream(torch.cuda.Stream(device))) as pool,
-        display.start(f"{jobs} trainings at a time", len(tasks), 0) as bar,
-    ):
-        futures = [pool.submit(task.train, Progress(False), together=jobs) for task in tasks]
-        try:
-            for _ in as_completed(futures):
-                bar.update()
-        except KeyboardInterrupt:
-            STOP.set()
-            pool.shutdown(cancel_futures=True)
-            STOP.clear()
-            raise
+    try:
+        with (
+            hardware.reproducible(device),
+            ThreadPoolExecutor(jobs, initializer=lambda: torch.cuda.set_stream(torch.cuda.Stream(device))) as pool,
+            display.start(f"{jobs} trainings at a time", len(tasks), 0) as bar,
+        ):
+            futures = [pool.submit(task.train, Progress(False), together=jobs) for task in tasks]
+            try:
+                for _ in as_completed(futures):
+                    bar.update()
+            except KeyboardInterrupt:
+                STOP.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        STOP.clear()  # whatever interrupted the wait, and after the pool's own: a thread not yet stopped would go on
     return [future.result() for future in futures]
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import pathlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
 import jsonschema
@@ -25,6 +26,7 @@ from cnnlib.studies import (
     run_ensemble,
 )
 from cnnlib.training import step as step_module
+from cnnlib.training.interrupts import STOP
 
 SCHEMA = json.loads((files(cnnlib.studies) / "record.schema.json").read_text(encoding="utf-8"))
 
@@ -187,6 +189,36 @@ def test_side_by_side_is_the_same_as_one_after_the_other(study, data, tmp_path):
         assert (one.run.together, other.run.together) == (1, 4)
         assert "4 trainings at a time" in other.run.hardware
     assert go(study, data, jobs=4, folder=tmp_path) == together  # read from their records
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Several trainings at a time, on the CPU."""
+    monkeypatch.setenv("CNNLIB_DEVICE", "cpu")
+    monkeypatch.setattr("cnnlib.studies.running._check_jobs", lambda jobs: None)
+    for name in ("synchronize", "Stream", "set_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: None)
+
+
+def test_a_second_ctrl_c_stops_no_later_training(study, data, threads, monkeypatch):
+    def pressed(*_, **__):
+        raise KeyboardInterrupt
+
+    shutdown, stopping = ThreadPoolExecutor.shutdown, []
+
+    def pressed_once(self, **options):
+        stopping.append(STOP.is_set())
+        if len(stopping) == 1:
+            pressed()
+        shutdown(self, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnlib.studies.running.as_completed", pressed)
+        patch.setattr(ThreadPoolExecutor, "shutdown", pressed_once)
+        with pytest.raises(KeyboardInterrupt):
+            go(study, data, jobs=2)
+    assert stopping == [True, True], "until the threads have stopped"
+    assert len(go(study, data, jobs=2)) == 4
 
 
 def test_finished_trainings_are_skipped(study, data, tmp_path, monkeypatch):

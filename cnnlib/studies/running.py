@@ -13,6 +13,7 @@ import torch
 
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
+from cnnlib.errors import CnnlibError
 from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
 from cnnlib.studies.errors import StudyError
@@ -40,8 +41,9 @@ def run(
     """Train every arm of a study once a seed.
 
     With a ``folder``, each finished training is recorded there at once, and the same call after a break carries on:
-    trainings that are recorded are skipped, the one that was broken off continues from its checkpoint. Without, every
-    training is done anew and nothing is written.
+    trainings that are recorded are skipped, the one that was broken off continues from its checkpoint, and one that
+    fails does not stop the others. Without, every training is done anew, nothing is written, and the first error is
+    raised as it is.
 
     Args:
         study: the study.
@@ -59,12 +61,14 @@ def run(
         arms that are averaged, from their checkpoints.
 
     Raises:
-        StudyError: if there is no such arm or budget, or no GPU for several jobs.
-        RecordError: if a record in the folder does not fit the study as it is now.
+        StudyError: if there is no such arm or budget, or no GPU for several jobs; with a folder also, when all others
+            are done, if trainings failed: it names them and says why.
+        RecordError: if a record in the folder does not fit the study as it is now; nothing is trained then.
     """
     budget = settings.budget(budget)
     _check_jobs(jobs)
-    return _train(_planned(study, budget, seeds, arms, data or load(study.data), folder), jobs, progress)
+    tasks = _planned(study, budget, seeds, arms, data or load(study.data), folder)
+    return _train([_unstopped(task) for task in tasks] if folder else tasks, jobs, progress)
 
 
 def run_studies(
@@ -91,19 +95,19 @@ def run_studies(
     sets = {name: images.to(settings.device()) for name, images in sets.items()}  # one copy for all
     planned = {study.name: _planned(study, budget, seeds, None, sets[study.data], folder) for study in studies}
     queue = sorted((task for tasks in planned.values() for task in tasks), key=lambda task: task.seed)
-    trained = _train(queue, jobs, progress)
+    trained = _train([_unstopped(task) for task in queue] if folder else queue, jobs, progress)
     finished = {(task.study.name, task.label, task.seed): record for task, record in zip(queue, trained, strict=True)}
     return {name: [finished[name, task.label, task.seed] for task in tasks] for name, tasks in planned.items()}
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One training of a study; ``train(progress)`` returns its record."""
+    """One training of a study; ``train(display)`` returns its record."""
 
     study: Study
     label: str
     seed: int
-    train: Callable[..., Record]
+    train: Callable[..., Record | str]
 
 
 def _check_jobs(jobs: int) -> None:
@@ -132,24 +136,60 @@ def _planned(
     if study.equal_time:
         kept = folder / study.name / equal_time.file_name(budget, _stand_in(data)) if folder else None
         lengths = equal_time.lengths(study, scale, images, kept)
-    train = functools.partial(_record, study, budget, images.to(settings.device()), lengths, folder)
-    return [
-        _Task(study, label, seed, functools.partial(train, label, seed))
-        for label in labels
-        for seed in dict.fromkeys(scale.seeds if seeds is None else seeds)
-    ]
+    train = functools.partial(_record, study, budget, images.to(settings.device()), lengths)
+    tasks = []
+    for label in labels:
+        for seed in dict.fromkeys(scale.seeds if seeds is None else seeds):
+            path = folder / study.name / file_name(budget, label, seed, _stand_in(data)) if folder else None
+            _found(study, path)  # so that one that does not fit is refused now, not after hours of training
+            tasks.append(_Task(study, label, seed, functools.partial(train, label, seed, path)))
+    return tasks
+
+
+def _found(study: Study, path: Path | None) -> Record | None:
+    """Return the record at ``path``, which fits the study, or None if there is none."""
+    if path is None or not path.exists():
+        return None
+    record = Record.load(path)
+    check(record, study, path)
+    return record
+
+
+def _unstopped(task: _Task) -> _Task:
+    """Return the task in a form that hands its failure back instead of stopping those that come after it."""
+    return replace(task, train=functools.partial(_attempt, task))
+
+
+def _attempt(task: _Task, display: Progress, together: int = 1) -> Record | str:
+    """Return the record of a training, or in words what failed and why: the error itself would hold the network."""
+    try:
+        return task.train(display, together=together)
+    except CnnlibError as error:
+        return f"{task.study.name}, {task.label}, seed {task.seed}: {error}"
 
 
 def _train(tasks: Sequence[_Task], jobs: int, progress: bool) -> list[Record]:
-    """Return the records of trainings, in their order."""
+    """Return the records of trainings, in their order.
+
+    Raises:
+        StudyError: if some handed back why they failed.
+    """
     with contextlib.closing(Progress(progress)) as display:
-        if jobs > 1:
-            return _side_by_side(tasks, jobs, display)
-        records = []
-        for number, task in enumerate(tasks, start=1):
-            display.prefix = f"{task.study.name}, {task.label}, {number} of {len(tasks)}: "
-            records.append(task.train(display))
-        return records
+        finished = _side_by_side(tasks, jobs, display) if jobs > 1 else _in_turn(tasks, display)
+    failures = [failure for failure in finished if isinstance(failure, str)]
+    if failures:
+        count = f"{len(failures)} of {len(tasks)} trainings failed, and the others are recorded"
+        raise StudyError("\n".join([f"{count}:", *failures]))
+    return finished
+
+
+def _in_turn(tasks: Sequence[_Task], display: Progress) -> list[Record | str]:
+    """Train one after the other."""
+    finished = []
+    for number, task in enumerate(tasks, start=1):
+        display.prefix = f"{task.study.name}, {task.label}, {number} of {len(tasks)}: "
+        finished.append(task.train(display))
+    return finished
 
 
 def _record(
@@ -157,16 +197,15 @@ def _record(
     budget: str,
     images: ImageSet,
     lengths: Mapping[str, int],
-    folder: Path | None,
     label: str,
     seed: int,
+    path: Path | None,
     display: Progress,
     together: int = 1,
 ) -> Record:
-    """Return the record of one training: the one in the folder, or that of a training now."""
+    """Return the record of one training: the one at ``path``, or that of a training now."""
     arm, scale = study.arm(label), study.scale(budget)
     averaged = label in (study.ensemble, *study.mixed)  # whose networks are wanted once more, when all are there
-    path = folder / study.name / file_name(budget, label, seed, _stand_in(images)) if folder else None
     checkpoint = path.with_suffix(".checkpoint") if path else None
     train = functools.partial(
         fit,
@@ -182,26 +221,23 @@ def _record(
         budget=budget,
         progress=display,
     )
-    if path and path.exists():
-        record = Record.load(path)
-        check(record, study, path)
+    if record := _found(study, path):
         if averaged and checkpoint.exists():  # the network alone: the record says where and how it was trained
             return replace(record, run=replace(record.run, module=train().module))
     else:
         finished = train()
         record = Record(study.name, label, replace(finished, together=together), _probed(study, arm, finished, images))
         if path:
-            record.save(folder)
+            record.save(path.parents[1])
     if checkpoint and not averaged:
         checkpoint.unlink(missing_ok=True)
     return record
 
 
-def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[Record]:
+def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[Record | str]:
     """Train several at a time on one GPU: each in a thread that launches its steps on a stream of its own.
 
-    One process that replays 8 graphs on 8 streams trains twice as much a second as 8 processes, which take turns. A
-    training that fails does not stop the others.
+    One process that replays 8 graphs on 8 streams trains twice as much a second as 8 processes, which take turns.
     """
     device = settings.device()
     torch.cuda.synchronize(device)  # the images are there

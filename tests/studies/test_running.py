@@ -25,6 +25,7 @@ from cnnlib.studies import (
     run,
     run_ensemble,
 )
+from cnnlib.training import Diverged
 from cnnlib.training import step as step_module
 from cnnlib.training.interrupts import STOP
 
@@ -247,6 +248,47 @@ def test_a_broken_off_study_carries_on(study, data, tmp_path, monkeypatch):
         "smoke-narrow-seed0.json",
         "smoke-narrow-seed1.json",
     ]
+
+
+@pytest.fixture
+def diverging(study):
+    """The study with one more arm, whose loss explodes; the first of three."""
+    arm = study.arms["wide"]
+    hot = dataclasses.replace(arm, recipe=arm.recipe.replace(lr=1e9))
+    return dataclasses.replace(study, arms={"hot": hot, **study.arms})
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_training_that_fails_does_not_stop_the_others(diverging, data, tmp_path, monkeypatch, threads, jobs):
+    with pytest.raises(StudyError, match="2 of 6 trainings failed, and the others are recorded:\n") as error:
+        go(diverging, data, folder=tmp_path, jobs=jobs)
+    assert re.findall(r"test, hot, seed (\d): alexnet-cifar: the loss is .* lower learning rate", str(error.value)) == [
+        "0",
+        "1",
+    ]
+    assert [(r.arm, r.run.seed) for r in load_records(diverging, folder=tmp_path)] == [
+        (arm, seed) for arm in ("wide", "narrow") for seed in (0, 1)
+    ]
+    steps = count_steps(monkeypatch)
+    with pytest.raises(StudyError, match="1 of 3 trainings failed"):
+        go(diverging, data, folder=tmp_path, jobs=jobs, seeds=[0])
+    assert len(steps) <= 4, "of the one that failed"
+
+
+def test_without_a_folder_the_first_failure_ends_the_study(diverging, data, monkeypatch):
+    steps = count_steps(monkeypatch)
+    with pytest.raises(Diverged):
+        go(diverging, data)
+    assert len(steps) <= 4, "what came after it could not be kept"
+
+
+def test_nothing_is_trained_beside_a_record_that_does_not_fit(study, data, tmp_path, monkeypatch):
+    go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+    arms = {**study.arms, "narrow": study.arms["wide"]}
+    steps = count_steps(monkeypatch)
+    with pytest.raises(RecordError, match="overrides"):
+        go(dataclasses.replace(study, arms=arms), data, folder=tmp_path)
+    assert steps == []
 
 
 def test_the_ensembles_networks_are_kept_until_they_are_averaged(study, data, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -68,7 +69,9 @@ def run(
     budget = settings.budget(budget)
     _check_jobs(jobs)
     tasks = _planned(study, budget, seeds, arms, data or load(study.data), folder)
-    return _train([_unstopped(task) for task in tasks] if folder else tasks, jobs, progress)
+    if folder:
+        tasks = [_unstopped(task) for task in tasks]
+    return _train(tasks, jobs, progress)
 
 
 def run_studies(
@@ -84,7 +87,8 @@ def run_studies(
     """Run several studies as one queue: one training of every arm of all studies, then a second, and so on.
 
     So whenever it is broken off, all studies have got as far. Arguments and errors are those of :func:`run`; ``data``
-    holds the data sets by name, and what it lacks is loaded. Return the records by the name of the study.
+    holds the data sets by name, and what it lacks is loaded. Return the records by the name of the study. With a
+    folder only those of arms that are averaged hold their networks: a long queue has many.
     """
     budget = settings.budget(budget)
     _check_jobs(jobs)
@@ -95,7 +99,9 @@ def run_studies(
     sets = {name: images.to(settings.device()) for name, images in sets.items()}  # one copy for all
     planned = {study.name: _planned(study, budget, seeds, None, sets[study.data], folder) for study in studies}
     queue = sorted((task for tasks in planned.values() for task in tasks), key=lambda task: task.seed)
-    trained = _train([_unstopped(task) for task in queue] if folder else queue, jobs, progress)
+    if folder:
+        queue = [_unstopped(_light(task)) for task in queue]
+    trained = _train(queue, jobs, progress)
     finished = {(task.study.name, task.label, task.seed): record for task, record in zip(queue, trained, strict=True)}
     return {name: [finished[name, task.label, task.seed] for task in tasks] for name, tasks in planned.items()}
 
@@ -155,6 +161,18 @@ def _found(study: Study, path: Path | None) -> Record | None:
     return record
 
 
+def _light(task: _Task) -> _Task:
+    """Return the task in a form that drops the network as soon as it is recorded, unless it is to be averaged."""
+    if task.label in task.study.averaged:
+        return task
+    return replace(task, train=functools.partial(_without_network, task))
+
+
+def _without_network(task: _Task, display: Progress, together: int = 1) -> Record:
+    record = task.train(display, together=together)
+    return replace(record, run=replace(record.run, module=None))
+
+
 def _unstopped(task: _Task) -> _Task:
     """Return the task in a form that hands its failure back instead of stopping those that come after it."""
     return replace(task, train=functools.partial(_attempt, task))
@@ -205,7 +223,7 @@ def _record(
 ) -> Record:
     """Return the record of one training: the one at ``path``, or that of a training now."""
     arm, scale = study.arm(label), study.scale(budget)
-    averaged = label in (study.ensemble, *study.mixed)  # whose networks are wanted once more, when all are there
+    averaged = label in study.averaged  # so that its network is wanted once more, when all are there
     checkpoint = path.with_suffix(".checkpoint") if path else None
     train = functools.partial(
         fit,
@@ -249,8 +267,10 @@ def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[
         ):
             futures = [pool.submit(task.train, Progress(False), together=jobs) for task in tasks]
             try:
-                for _ in as_completed(futures):
+                for future in as_completed(futures):
                     bar.update()
+                    if error := future.exception():
+                        traceback.clear_frames(error.__traceback__)  # or they hold the whole training until the end
             except KeyboardInterrupt:
                 STOP.set()
                 pool.shutdown(cancel_futures=True)

@@ -103,6 +103,11 @@ class Study:
         """The data set as it is printed, such as ``"CIFAR-10"``."""
         return self.data.upper().replace("CIFAR", "CIFAR-")
 
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The labels of the arms whose networks are averaged, in an ensemble or in mixtures."""
+        return tuple(filter(None, (self.ensemble, *self.mixed)))
+
     def scale(self, budget: str | None = None) -> Scale:
         """Return what a budget means here; None is the budget in force.
 

@@ -1,7 +1,9 @@
 import dataclasses
+import gc
 import json
 import pathlib
 import re
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 
@@ -24,6 +26,7 @@ from cnnlib.studies import (
     register,
     run,
     run_ensemble,
+    run_studies,
 )
 from cnnlib.training import Diverged
 from cnnlib.training import step as step_module
@@ -273,6 +276,34 @@ def test_a_training_that_fails_does_not_stop_the_others(diverging, data, tmp_pat
     with pytest.raises(StudyError, match="1 of 3 trainings failed"):
         go(diverging, data, folder=tmp_path, jobs=jobs, seeds=[0])
     assert len(steps) <= 4, "of the one that failed"
+
+
+def test_a_failure_lets_go_of_its_network(study, data, threads, monkeypatch):
+    failed, step = [], step_module.Step.__call__
+
+    def failing(self, *arguments):
+        if failed:
+            return step(self, *arguments)
+        failed.append(weakref.ref(self))
+        raise Killed
+
+    monkeypatch.setattr(step_module.Step, "__call__", failing)
+    with pytest.raises(Killed) as error:
+        go(study, data, jobs=2)
+    gc.collect()
+    assert failed[0]() is None
+    assert error.traceback[-1].name == "failing", "where it failed is still told"
+
+
+def test_a_queue_holds_the_networks_that_are_averaged(study, data, tmp_path):
+    def held(**options):
+        queued = run_studies([study, mixed], budget="smoke", data={"cifar10": data}, progress=False, **options)
+        return {(name, r.arm) for name, records in queued.items() for r in records if r.run.module is not None}
+
+    mixed = dataclasses.replace(study, name="mixed", ensemble=None, mixed=("narrow",))
+    for _ in "trained", "recorded":
+        assert held(folder=tmp_path) == {("test", "wide"), ("mixed", "narrow")}
+    assert held() == {(name, arm) for name in ("test", "mixed") for arm in ("wide", "narrow")}
 
 
 def test_without_a_folder_the_first_failure_ends_the_study(diverging, data, monkeypatch):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cnnlib.data import ImageSet
-    from cnnlib.studies import Record, Study
+    from cnnlib.studies import Ensemble, Mixtures, Record, Study
 
 EXAMPLES = """examples:
   python -m cnnlib study                                    the studies there are
@@ -122,18 +123,28 @@ def _report(study: Study, budget: str, records: Sequence[Record], data: ImageSet
     from cnnlib.studies.mixtures import mixtures_name
 
     print(compare(study, records))
-    images = study.images(data, study.scale(budget))
+    scale, folder = study.scale(budget), options.out / study.name
+    images = study.images(data, scale)
     stand_in = records[0].run.data if records[0].run.stands_in_for else None
     if averaged := run_ensemble(study, records, images):
-        averaged.save(options.out / study.name / ensemble_name(study.ensemble, budget, stand_in))
         print(f"\n{averaged}")
+        _keep(averaged, set(scale.seeds), folder / ensemble_name(study.ensemble, budget, stand_in))
     if mixtures := run_mixtures(study, records, images):
-        mixtures.save(options.out / study.name / mixtures_name(budget, stand_in))
         print(f"\n{mixtures}")
-    print(f"\nrecords in {options.out / study.name}")
+        _keep(mixtures, set(product(study.mixed, scale.seeds)), folder / mixtures_name(budget, stand_in))
+    print(f"\nrecords in {folder}")
     if options.publish:
         for path in publish(study, budget, options.out):
             print(f"published {path}")
+
+
+def _keep(averages: Ensemble | Mixtures, networks: set, path: Path) -> None:
+    """Save averages if none of the budget's ``networks`` is missing, nor any that the file averages; else say so."""
+    wanted = type(averages).load(path).networks if path.exists() else networks
+    if missing := wanted - averages.networks:
+        print(f"not saved: of the {len(wanted)} networks to be averaged in {path} this call left out {len(missing)}")
+    else:
+        averages.save(path)
 
 
 def run_search(options: argparse.Namespace) -> None:

@@ -35,6 +35,11 @@ class Ensemble:
     error: float
     images: int
 
+    @property
+    def networks(self) -> set[int]:
+        """The seeds of those that are averaged."""
+        return set(self.seeds)
+
     def save(self, path: str | Path) -> Path:
         """Write it as JSON and return where it lies."""
         return write_json(path, dataclasses.asdict(self))
@@ -50,7 +55,9 @@ class Ensemble:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls(**values | {"seeds": tuple(values["seeds"]), "alone": tuple(values["alone"])})
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise RecordError(f"{path} holds no ensemble ({error})") from error
+            raise RecordError(
+                f"{path} holds no ensemble ({error}); delete it if it is there, and run the study with all seeds"
+            ) from error
 
     def table(self) -> Table:
         """Return each network's error and the ensemble's as a table."""

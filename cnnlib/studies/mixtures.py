@@ -59,6 +59,11 @@ class Mixtures:
     images: int
     mixtures: tuple[Mixture, ...]
 
+    @property
+    def networks(self) -> set[tuple[str, int]]:
+        """Arm and seed of those that are averaged."""
+        return {network for mixture in self.mixtures for network in zip(mixture.arms, mixture.seeds, strict=True)}
+
     def save(self, path: str | Path) -> Path:
         """Write it as JSON and return where it lies."""
         return write_json(path, dataclasses.asdict(self))
@@ -78,7 +83,10 @@ class Mixtures:
             )
             return cls(**values | {"mixtures": mixtures})
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise RecordError(f"{path} holds no averages of networks ({error})") from error
+            raise RecordError(
+                f"{path} holds no averages of networks ({error}); delete it if it is there, and run the study with all "
+                "arms and seeds"
+            ) from error
 
     def of(self, *arms: str) -> list[Mixture]:
         """Return the mixtures of networks of exactly these arms, in this number and any order."""

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from cnnlib.studies import STUDIES, Record, Scale, load_ensemble, load_records
+from cnnlib.studies import STUDIES, Record, Scale, load_ensemble, load_mixtures, load_records
 from cnnlib.training import step as step_module
 
 
@@ -78,6 +78,29 @@ def test_publishing(cnn, study, tmp_path, monkeypatch):
     _, out, _ = cnn("study", "test", "--budget", "smoke", "--publish")
     assert out.count("published ") == 5
     assert len(load_records(study, "smoke", tmp_path / "shipped")) == 4
+
+
+def test_averages_of_fewer_networks_replace_none(cnn, study, tmp_path, monkeypatch):
+    study = dataclasses.replace(study, mixed=("wide", "narrow"))
+    monkeypatch.setitem(STUDIES, "test", study)
+    folder, smoke = tmp_path / "runs" / "studies", ("study", "test", "--budget", "smoke")
+
+    def saved():
+        return load_ensemble(study, "smoke", folder), load_mixtures(study, "smoke", folder)
+
+    for partial in (("--seeds", "1", "2"), ("--arms", "wide", "--seeds", "1", "2")):
+        _, out, _ = cnn(*smoke, *partial)
+        assert "the 2 averaged" in out
+        assert "not saved: of the 2 networks to be averaged in runs/studies/test/smoke-wide-ensemble.json" in out
+        assert "not saved: of the 4 networks to be averaged in runs/studies/test/smoke-mixtures.json" in out
+        assert list((folder / "test").glob("*-ensemble.json")) == list((folder / "test").glob("*-mixtures.json")) == []
+    cnn(*smoke)
+    assert saved()[0].seeds == (0, 1), "those of the budget"
+    assert "not saved" not in cnn(*smoke, "--seeds", "0", "1", "2")[1]
+    ensemble, mixtures = saved()
+    assert (len(ensemble.networks), len(mixtures.networks)) == (3, 6)
+    assert cnn(*smoke)[1].count("this call left out") == 2
+    assert saved() == (ensemble, mixtures)
 
 
 def test_ctrl_c(cnn, monkeypatch):

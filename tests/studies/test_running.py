@@ -346,8 +346,12 @@ def test_a_record_still_says_where_it_was_trained(study, data, tmp_path):
 
 
 def test_a_kill_between_record_and_checkpoint_changes_nothing(study, data, tmp_path, monkeypatch):
-    def killed(path, **_):
-        raise Killed(path)
+    unlink = pathlib.Path.unlink
+
+    def killed(path, **more):
+        if path.suffix == ".checkpoint":
+            raise Killed(path)
+        unlink(path, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "unlink", killed)

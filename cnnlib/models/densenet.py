@@ -53,12 +53,17 @@ class BNReLUConv(nn.Sequential):
 class RecomputedBNReLUConv(BNReLUConv):
     """The same function and gradients. While training it keeps nothing but ``maps``, which others keep in any case."""
 
+    @property
+    def draws_twice(self) -> bool:
+        """Whether the second pass must draw the random numbers of the first once more."""
+        return self.drop.p > 0
+
     def forward(self, *maps: Tensor) -> Tensor:
         if not self.training:
             return super().forward(*maps)
         # torch.compile repeats no update of the statistics when it recomputes, and accepts no context of this kind.
         contexts = {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, self.norm)}
-        return checkpoint(super().forward, *maps, use_reentrant=False, preserve_rng_state=self.drop.p > 0, **contexts)
+        return checkpoint(super().forward, *maps, use_reentrant=False, preserve_rng_state=self.draws_twice, **contexts)
 
 
 def _contexts(norm: nn.BatchNorm2d) -> tuple:

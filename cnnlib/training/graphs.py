@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.data import Images, ImageSet
-from cnnlib.models.densenet import RecomputedBNReLUConv
 from cnnlib.models.efficientnet import DropConnect
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.recipe import Recipe
@@ -119,8 +118,8 @@ def can_be_recorded(module: nn.Module) -> bool:
 
     Every step must launch the same kernels with the same arguments. Not so if the network decides on the host which of
     its blocks take part (``survives``), or changes with the progress of the training (``set_progress``), or computes a
-    dropout twice, for which PyTorch before 2.10 reads the state of the random number generator while it records, and
-    fails.
+    dropout twice (``draws_twice``), for which PyTorch before 2.10 reads the state of the random number generator while
+    it records, and fails.
 
     Before PyTorch 2.13 all graphs of a process read the seed of their random numbers at one place on the GPU. Trainings
     that replay side by side, in threads, would draw each other's numbers: there, networks that draw are not recorded.
@@ -129,9 +128,7 @@ def can_be_recorded(module: nn.Module) -> bool:
     if in_a_thread and torch.__version__ < (2, 13) and draws_random_numbers(module):
         return False
     return not any(
-        hasattr(part, "survives")
-        or hasattr(part, "set_progress")
-        or (isinstance(part, RecomputedBNReLUConv) and part.drop.p > 0)
+        hasattr(part, "survives") or hasattr(part, "set_progress") or getattr(part, "draws_twice", False)
         for part in module.modules()
     )
 

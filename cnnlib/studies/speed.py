@@ -216,9 +216,13 @@ def layer_times(
         seconds: how long it is repeated each time, at least; the time is that of one repetition.
         device: default :func:`cnnlib.device`.
         precision: of all values; default as for :func:`cnnlib.fit`.
+
+    Raises:
+        ArgumentError: if there is no such precision.
+        UnknownDevice: if this machine has no such device.
     """
     device = settings.device(device)
-    dtype = AUTOCAST[precision or hardware.precision_for(device)]
+    dtype = AUTOCAST[hardware.precision(device, precision)]
     times = []
     for batch_size in batches:
         for width in channels:
@@ -321,9 +325,12 @@ def measure_speed(
         rounds: how often each layer and each network is timed.
         batch_size: images a step of the networks.
         layers: other arguments of :func:`layer_times`.
+
+    Raises:
+        ArgumentError, UnknownDevice: as :func:`layer_times`.
     """
     device = settings.device(device)
-    precision = precision or hardware.precision_for(device)
+    precision = hardware.precision(device, precision)
     return Speed(
         hardware=conditions(
             hardware.device_in_words(device), device.type, torch.get_num_threads(), precision, compiled=False

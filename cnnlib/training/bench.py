@@ -219,15 +219,14 @@ def bench(
     """
     check_at_least(1, rounds=rounds, steps=steps)
     check_at_least(0, workers=workers)
-    hardware.check_precision(precision)
     device = settings.device(device)
+    precision = hardware.precision(device, precision)
     recipe = recipe_for(model).replace(batch_size=batch_size)
     images = batch_size * steps
     recipe.steps_per_epoch(len(data.train_labels[:images]))
     data = replace(
         data, train_images=data.train_images[:images].clone(), train_labels=data.train_labels[:images].clone()
     )
-    precision = precision or hardware.precision_for(device)
     loops = ladder(device, precision, workers=workers, compile=compile)
     threads = torch.get_num_threads()
     speeds: dict[str, list[float]] = {label: [] for label in loops}

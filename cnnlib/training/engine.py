@@ -118,7 +118,6 @@ def fit(
         Interrupted: after Ctrl-C, when the state has been saved.
     """
     check_at_least(1, log_every=log_every, evaluate_every=evaluate_every)
-    hardware.check_precision(precision)
     if not (isinstance(seed, int) and 0 <= seed < hardware.SEEDS):
         raise ArgumentError(f"seed must be a whole number from 0 to {hardware.SEEDS - 1}, not {seed}")
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
@@ -147,7 +146,7 @@ def fit(
                 recipe,
                 seed=seed,
                 processes=processes,
-                precision=precision or begun.get("precision") or hardware.precision_for(device),
+                precision=hardware.precision(device, precision or begun.get("precision")),
                 compiled=begun.get("compiled") if compile is None else compile,
                 sync_bn=sync_bn,
                 log_every=log_every,

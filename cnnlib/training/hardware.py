@@ -52,14 +52,16 @@ def precision_for(device: torch.device) -> str:
     return "fp32"
 
 
-def check_precision(precision: str | None) -> None:
-    """Check the name of a number format; None stands for :func:`precision_for`.
+def precision(device: torch.device, name: str | None = None) -> str:
+    """Return the number format to compute in: ``name``, else that of :func:`precision_for`.
 
     Raises:
         ArgumentError: if there is no such format.
     """
-    if precision not in (None, *PRECISIONS):
-        raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    name = name or precision_for(device)
+    if name not in PRECISIONS:
+        raise ArgumentError(f"precision must be one of {', '.join(PRECISIONS)}, not {name!r}")
+    return name
 
 
 def _cpu(property: str) -> str:

@@ -124,9 +124,8 @@ def step_times(
     """
     if not models or rounds < 1 or not 0 < batch_size <= len(data.train_labels):
         raise BenchError("step_times needs a network, a round, and a batch that the data set can fill")
-    hardware.check_precision(precision)
     device = settings.device(device)
-    precision = precision or hardware.precision_for(device)
+    precision = hardware.precision(device, precision)
     one_step = replace(
         data, train_images=data.train_images[:batch_size].clone(), train_labels=data.train_labels[:batch_size].clone()
     )

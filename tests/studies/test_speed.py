@@ -9,6 +9,7 @@ import torch
 from cnnlib.data import shapes10
 from cnnlib.studies import RecordError, Speed, StudyError, layer_times, load_speeds, measure_speed
 from cnnlib.studies.speed import BATCHES, CHANNELS, KINDS, NETS, PASSES
+from cnnlib.training import ArgumentError
 from cnnlib.training.bench import Limits
 
 SMALL = {"channels": (4, 8), "batches": (2,), "rounds": 2, "seconds": 1e-4}
@@ -63,6 +64,11 @@ def test_the_table_sets_fewer_multiply_adds_against_less_time(speed):
     assert "2,000 GFLOP/s" in str(speed.table(2))
     with pytest.raises(StudyError, match="no time of a dense 3x3"):
         speed.layer("dense 3x3", 5, 2)
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ArgumentError, match="fp32, bf16, fp16"):
+        layer_times(precision="fp8")
 
 
 def test_a_record_comes_back_as_it_was(speed, tmp_path):

@@ -98,8 +98,8 @@ class Bench:
         operations: floating-point operations of one image's training step.
         bytes: what its operations read and write, one by one.
         limits: of the device, by the precision.
-        convolutions: images per second that the convolutions alone would allow; see :func:`convolutions_alone`. None
-            on other devices than a CPU.
+        convolutions: images per second that the convolutions alone would allow, round by round; see
+            :func:`convolutions_alone`. Empty on other devices than a CPU.
     """
 
     model: str
@@ -109,7 +109,7 @@ class Bench:
     operations: float
     bytes: float
     limits: dict[str, Limits]
-    convolutions: float | None = None
+    convolutions: tuple[float, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -162,10 +162,11 @@ class Bench:
 
     def _ceiling(self) -> Iterator[str]:
         if self.convolutions:
-            usual = statistics.median(next(iter(self.speeds.values())))
+            usual = next(iter(self.speeds.values()))
             yield (
-                "If all but the convolutions took no time, each of them at its best, it would be at most "
-                f"{self.convolutions:,.0f} images/s, {self.convolutions / usual:.2f} times the usual loop."
+                "If all but the convolutions took no time, each of them at its best, it would be "
+                f"{statistics.median(self.convolutions):,.0f} images/s, {_ratio(self.convolutions, usual):.2f} times "
+                "the usual loop."
             )
 
     def __str__(self) -> str:
@@ -230,6 +231,7 @@ def bench(
     loops = ladder(device, precision, workers=workers, compile=compile)
     threads = torch.get_num_threads()
     speeds: dict[str, list[float]] = {label: [] for label in loops}
+    alone: list[float] = []
     with contextlib.ExitStack() as stack:
         turns = {
             label: stack.enter_context(_in_a_process(label, (loop, data, model, recipe, workers, str(device), threads)))
@@ -238,6 +240,8 @@ def bench(
         for _ in range(1 + rounds):
             for label, turn in turns.items():
                 speeds[label].append(turn())
+            if device.type == "cpu":
+                alone.append(convolutions_alone(model, data, batch_size, precision))
     image = data.train_images.shape[1:]
     return Bench(
         model=model,
@@ -247,7 +251,7 @@ def bench(
         operations=hardware.operations_per_image(_network(model, data), torch.zeros(1, *image)),
         bytes=bytes_moved(model, data, batch_size) / batch_size,
         limits={name: limits(device, name) for name in dict.fromkeys(("fp32", precision))},
-        convolutions=convolutions_alone(model, data, batch_size, precision) if device.type == "cpu" else None,
+        convolutions=tuple(alone[1:]),
     )
 
 
@@ -445,7 +449,7 @@ def limits(device: torch.device, precision: str, *, size: int | None = None, sec
     )
 
 
-def convolutions_alone(model: str, data: ImageSet, batch_size: int, precision: str, *, seconds: float = 0.3) -> float:
+def convolutions_alone(model: str, data: ImageSet, batch_size: int, precision: str, *, seconds: float = 0.1) -> float:
     """Measure how many images/s a network's convolutions would allow on the CPU if nothing else took time.
 
     Each is timed by itself, forward and backward, in this package's layout, and counts with its fastest run. So the

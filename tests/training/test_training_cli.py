@@ -11,7 +11,6 @@ import cnnlib.data
 from cnnlib.models import create
 from cnnlib.training import Run
 from cnnlib.training import step as step_module
-from cnnlib.training.bench import Loop
 
 SMALL = ("train", "alexnet-cifar", "--set", "width=0.125", "--batch-size", "16", "--steps", "7")
 
@@ -136,9 +135,7 @@ def test_threads(cnn, tmp_path):
     assert json.loads(record.read_text())["threads"] == 2
 
 
-def test_bench_prints_a_ratio(cnn, monkeypatch):
-    loops = {"usual loop": Loop(), "ours": Loop(on_device=True)}  # all of them are the business of test_bench.py
-    monkeypatch.setattr("cnnlib.training.bench.ladder", lambda *_, **more: loops)
+def test_bench_prints_a_ratio(cnn):
     status, out, _ = cnn(
         "bench", "alexnet-cifar", "--batch-size", "8", "--rounds", "1", "--steps", "2", "--workers", "0"
     )

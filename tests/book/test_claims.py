@@ -81,6 +81,11 @@ def test_a_wrong_expression_is_reported():
     assert claim.failures() == ["n == 1001"]
 
 
+def test_networks_of_an_entry_about_shapes_have_no_numbers():
+    claim = made(device="meta", let={}, holds=["nn.Linear(2, 3).weight.is_meta", "nn.Linear(2, 3).weight.numel() == 6"])
+    assert claim.failures() == []
+
+
 @pytest.mark.parametrize("changes", [{"let": {"n": "missing"}}, {"let": {}}, {"holds": ["1 / 0"], "let": {"n": "1"}}])
 def test_what_cannot_be_computed_names_the_entry(changes):
     claim = made(**changes)

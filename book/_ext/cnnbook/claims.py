@@ -2,7 +2,8 @@
 
 One file a chapter, with the chapter's name. An entry says what a lecture claims and what is found. Placeholders in the
 finding, ``{parameters:,}`` for instance, are filled from the entry's ``let``: Python expressions, each of which may use
-those before it. Every expression under ``holds`` must be true.
+those before it. Every expression under ``holds`` must be true. ``device = "meta"`` says that shapes are enough for an
+entry: its networks then have no numbers, and large ones are made at once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -48,6 +50,7 @@ class Claim:
     finding: str
     let: dict[str, str] = field(default_factory=dict)
     holds: list[str] = field(default_factory=list)
+    device: str = "cpu"
 
     @property
     def where(self) -> str:
@@ -64,7 +67,8 @@ class Claim:
 
     def evaluate(self, expression: str, names: dict[str, Any]) -> Any:
         try:
-            return eval(expression, dict(names))
+            with torch.device(self.device):
+                return eval(expression, dict(names))
         except Exception as error:
             raise ClaimError(f"{self.where}: {expression}: {type(error).__name__}: {error}") from error
 
@@ -101,8 +105,6 @@ def load() -> list[Claim]:
 
 def expression_names() -> dict[str, Any]:
     """What the expressions may use."""
-    import torch
-
     from cnnlib import RECIPES, card, create, measure, models, studies
     from cnnlib.studies import imagenet
 

@@ -38,7 +38,7 @@ test-notebooks: $(READY)
 	  --nbval-cell-timeout=120 --nbval-sanitize-with tests/nbval.cfg
 
 test-book: book
-	$(PYTEST) tests/book --dist loadgroup
+	$(PYTEST) tests/book
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	@$(PY) -m jupyterlab notebooks

@@ -1,14 +1,17 @@
+import functools
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 
+@functools.cache
 def toc_pages() -> list[str]:
     """Every page of the table of contents, as its path without ending."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -19,8 +22,23 @@ def toc_pages() -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test with the argument ``page`` runs for every page of the table of contents, new chapters too."""
     if "page" in metafunc.fixturenames:
-        pages = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in toc_pages()]
-        metafunc.parametrize("page", pages, scope="session")
+        metafunc.parametrize("page", toc_pages(), scope="session")
+
+
+class ByPage(LoadScopeScheduling):
+    """All tests of a page run in one process, which opens it once; the other tests are shared out one by one.
+
+    pytest-xdist 3.8 has groups for this, but pytest 9 does not let it name them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        pages = sorted(toc_pages(), key=len, reverse=True)
+        return next((page for page in pages if f"[{page}" in nodeid), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByPage:
+    return ByPage(config, log)
 
 
 @pytest.fixture(scope="session")

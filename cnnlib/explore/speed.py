@@ -66,11 +66,11 @@ def speed_up(speeds: Sequence[Speed], *, work: str = "forward") -> Figure:
             axes.minorticks_off()
             axes.set_title(_short(speed))
             axes.set_xlabel("maps")
-        low = min(min(line.get_ydata()) for axes in panels for line in axes.lines)
-        ticks = [2.0**e for e in range(math.floor(math.log2(low)), 4)]
+            axes.legend(loc="lower right")
+        drawn = [ratio for axes in panels for line in axes.lines for ratio in line.get_ydata()]
+        ticks = [2.0**e for e in range(math.floor(math.log2(min(drawn))), math.ceil(math.log2(max(drawn))) + 1)]
         panels[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         panels[0].set_ylabel(f"times faster than dense, {work}")
-        panels[-1].legend(loc="best")
     figure.set_label(f"How many times faster than a dense convolution the separable one is. {'; '.join(told)}.")
     return figure
 

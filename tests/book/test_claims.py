@@ -51,6 +51,13 @@ def test_no_claim_belongs_to_another_chapter():
 
 
 @each
+def test_lectures_are_called_by_the_names_that_the_page_gives_them(claim):
+    named = re.match(r"(.+?)(, (section|figure) \d+)?$", claim.source)[1].split("; ")
+    page = " ".join((ROOT / "book" / "claims.md").read_text(encoding="utf-8").split())
+    assert all(f"*{lecture}*" in page for lecture in named)
+
+
+@each
 def test_verdict_stands_on_something(claim):
     assert claim.verdict in VERDICTS
     assert claim.holds or "{cite" in claim.finding

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from cnnlib.errors import CnnlibError
 from cnnlib.explore.figures import short
-from cnnlib.explore.html import Html, asset, figure, script, tag
+from cnnlib.explore.html import Html, asset, buttons, figure, script, tag
 from cnnlib.studies.imagenet import FLOAT, ImageNetNet, frontier, nets
 
 COSTS = {"multiply_adds": "multiply-adds", "parameters": "parameters", "activations": "activations"}
@@ -32,10 +32,10 @@ FAMILIES = {  # colour and shape; the shapes are paths around the origin
 }
 NAMED = {
     **{"AlexNet, one column": 30, "VGG-16": -10, "GoogLeNet": 26, "ResNet-50": -10, "Inception-v4": -10},
-    **{"DenseNet-121": 26, "MobileNet V2": -10, "EfficientNet-B0": -10, "EfficientNet-B7": -14},
+    **{"DenseNet-121": -10, "MobileNet V2": 26, "EfficientNet-B0": -10, "EfficientNet-B7": -14},
 }
 """Networks whose names stand beside their marks, and how far below."""
-TO_THE_LEFT = {"ResNet-50"}
+TO_THE_LEFT = {"ResNet-50", "DenseNet-121"}
 _WORDS = (
     "{label} ({year}): {accuracy} % top-1 with {multiply_adds} multiply-adds, {parameters} parameters and "
     "{activations} activations ({megabytes} MB), images of {side}×{side}; {source}. {verdict}"
@@ -165,8 +165,8 @@ def complexity_explorer(
     }
     body = "".join(
         (
-            _buttons("Cost", "cost", {kind: name.capitalize() for kind, name in COSTS.items()}, cost),
-            _buttons("Family", "family", {"": "All", **{family: family for family in FAMILIES}}, ""),
+            buttons("Cost", "cost", {kind: name.capitalize() for kind, name in COSTS.items()}, cost),
+            buttons("Family", "family", {"": "All", **{family: family for family in FAMILIES}}, ""),
             _sliders(plot, year, chosen),
             f'<svg viewBox="0 0 720 500" role="img" aria-label="{_LABEL}">{_draw(plot, cost, year, chosen)}</svg>',
             _legend(),
@@ -198,14 +198,6 @@ def facts(net: ImageNetNet) -> dict[str, object]:
 
 def _caption(plot: Plot, net: ImageNetNet, cost: str, year: int) -> str:
     return _WORDS.format(**facts(net), verdict=plot.verdict(net, cost, year))
-
-
-def _buttons(label: str, name: str, choices: dict[str, str], chosen: str) -> str:
-    buttons = (
-        tag("button", text, type="button", aria_pressed=str(value == chosen).lower(), **{f"data_{name}": value})
-        for value, text in choices.items()
-    )
-    return tag("div", "".join(buttons), class_="cnn-row", role="group", aria_label=label)
 
 
 def _sliders(plot: Plot, year: int, chosen: int) -> str:

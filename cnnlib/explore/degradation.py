@@ -133,9 +133,7 @@ def along_the_net(
                 axes.errorbar(places, values, spread[name], color=colour, capsize=3, linestyle="none")
         if level:
             axes.axhline(level[0], color=_LIGHT["muted"], linewidth=1)
-            axes.annotate(
-                level[1], (1, level[0]), (0, 4), textcoords="offset points", ha="right", color=_LIGHT["muted"]
-            )
+            axes.annotate(level[1], (0, level[0]), (0, 4), textcoords="offset points", color=_LIGHT["muted"])
         if log:
             axes.set_yscale("log")
         if ticks:

@@ -16,7 +16,7 @@ from statistics import fmean
 
 from cnnlib.errors import CnnlibError
 from cnnlib.explore.degradation import KINDS, kind_and_depth
-from cnnlib.explore.html import Html, asset, figure, script, tag
+from cnnlib.explore.html import Html, asset, buttons, figure, script, tag
 from cnnlib.studies import Record
 
 STATES = {"initial": "before training", "trained": "after training"}
@@ -193,8 +193,8 @@ def depth_explorer(records: Sequence[Record], id: str = "depth", *, depth: int |
     )
     body = "".join(
         (
-            _buttons("Depth", "depth", {str(d): f"{d} layers" for d in settings}, str(depth)),
-            _buttons("When", "state", {state: name.capitalize() for state, name in STATES.items()}, "initial"),
+            buttons("Depth", "depth", {str(d): f"{d} layers" for d in settings}, str(depth)),
+            buttons("When", "state", {state: name.capitalize() for state, name in STATES.items()}, "initial"),
             '<div class="cnn-controls"><label><span><span>Layer</span>'
             f'<b aria-hidden="true">1</b></span><input type="range" min="1" max="{depth}" step="1" value="1"'
             ' autocomplete="off"></label></div>',
@@ -207,14 +207,6 @@ def depth_explorer(records: Sequence[Record], id: str = "depth", *, depth: int |
     html = figure(body, id=id, kind="cnn-depth", css=asset("depth.css"), script=script("depth.js"))
     told = " ".join(setting.nets[state][kind].told for state in STATES for kind in KINDS)
     return Html(html, f"Depth explorer. {told}")
-
-
-def _buttons(label: str, name: str, choices: dict[str, str], chosen: str) -> str:
-    buttons = (
-        tag("button", text, type="button", aria_pressed=str(value == chosen).lower(), **{f"data_{name}": value})
-        for value, text in choices.items()
-    )
-    return tag("div", "".join(buttons), class_="cnn-row", role="group", aria_label=label)
 
 
 def _draw(setting: Setting, state: str, kind: str, layer: int) -> str:

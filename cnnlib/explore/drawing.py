@@ -344,5 +344,5 @@ def _overhang(cards: Sequence[Card], sizes: Sequence[tuple[float, float]], layou
     for index, (x, _) in enumerate(layout.centres):
         reach.append(x + sizes[index][0] / 2 + (6 if cards[index].repeat > 1 else 0))
         if _labelled(index, cards):
-            reach.append(x + 7 + 6.4 * len(size_text(cards[index].shape)))
+            reach.append(x + 7 + 7.4 * len(size_text(cards[index].shape)))
     return max(reach) - layout.width

@@ -114,14 +114,14 @@ def error_gaps(panels: Mapping[str, Sequence[Record]]) -> Figure:
                     )
                 place = (max(fmean(v) + (stdev(v) if len(v) > 1 else 0) for v in (train, test)), index)
                 axes.annotate(
-                    f"{high - low:.1f} ({len(records)})",
+                    f"{high - low:z.1f} ({len(records)})",
                     place,
                     (11, 0),
                     textcoords="offset points",
                     va="center",
                     size=8,
                 )
-                words.append(f"{arm}: training {low:.1f}, test {high:.1f}, gap {high - low:.1f}")
+                words.append(f"{arm}: training {low:.1f}, test {high:.1f}, gap {high - low:z.1f}")
             axes.set_yticks(range(len(arms)), list(arms))
             axes.set_ylim(len(arms) - 0.5, -0.5)
             axes.grid(axis="y", visible=False)

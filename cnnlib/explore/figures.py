@@ -247,7 +247,7 @@ def learning_curves(
 
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.6, 3.5), layout="constrained")
-        panels = figure.subplots(1, len(measures), squeeze=False, sharey=_same_unit(measures))[0]
+        panels = figure.subplots(1, len(measures), squeeze=False, sharex=True, sharey=_same_unit(measures))[0]
         ends: dict[str, dict[str, float]] = {}
         for axes, measure in zip(panels, measures, strict=True):
             curves = {label: _curve(runs, measure) for label, runs in groups.items()}
@@ -322,7 +322,9 @@ def _draw_curve(axes: Axes, curve: _Curve, index: int) -> None:
         marker=style.MARKERS[index],
         markevery=max(1, len(curve.mean) // 8),
     )
-    if curve.seeds > 1:
+    if curve.seeds > 1 and len(curve.mean) == 1:  # a band at one point cannot be seen
+        axes.errorbar(curve.epochs, curve.mean, curve.deviation, color=colour, capsize=3)
+    elif curve.seeds > 1:
         low, high = curve.mean - curve.deviation, curve.mean + curve.deviation
         axes.fill_between(curve.epochs, low, high, color=colour, alpha=0.18, linewidth=0)
 

@@ -80,3 +80,12 @@ def script(name: str) -> str:
     """Return a script in ``cnnlib/explore/assets`` without comments and indentation."""
     lines = (re.sub(r"(^|\s)// .*", "", line).strip() for line in asset(name).splitlines())
     return "\n".join(line for line in lines if line)
+
+
+def buttons(label: str, name: str, choices: Mapping[str, str], chosen: str) -> str:
+    """Return a row of buttons of which one is pressed: the words of each choice by its value, in ``data-{name}``."""
+    each = (
+        tag("button", text, type="button", aria_pressed=str(value == chosen).lower(), **{f"data_{name}": value})
+        for value, text in choices.items()
+    )
+    return tag("div", "".join(each), class_="cnn-row", role="group", aria_label=label)

@@ -45,7 +45,8 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
         axes.annotate("", *ends, arrowprops=arrow, zorder=4)
         for name in named:
             one = next(one for one in weights if one.name == name)
-            axes.annotate(name, (one.multiply_adds, one.top1_error), (5, 4), textcoords="offset points", fontsize=8)
+            place = (one.multiply_adds, one.top1_error)
+            axes.annotate(name, place, (5, 4), textcoords="offset points", fontsize=8, bbox=style.BEHIND_TEXT, zorder=5)
         axes.set_xscale("log")
         axes.set_xlabel("multiply-adds for one image")
         axes.set_title("top-1 error on ImageNet, one crop, %")

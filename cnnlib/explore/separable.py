@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from cnnlib.errors import CnnlibError
 from cnnlib.explore.html import Html, number, tag
-from cnnlib.explore.width import _svg, _words
+from cnnlib.explore.width import NotDrawn, _svg, _words
 
 _SIDE = 230.0
 GROUP_COLOURS = ("blue", "orange", "teal", "purple", "gold")
-
-
-class NotDrawn(CnnlibError, ValueError):
-    """There is no such convolution or shuffle, or it does not fit into the drawing."""
 
 
 @cache

@@ -73,6 +73,10 @@ MARKERS = ("o", "s", "^", "D", "v")
 """The marker of each accent, likewise."""
 
 
+BEHIND_TEXT = {"facecolor": PALETTE["light"]["paper"], "edgecolor": "none", "pad": 1}
+"""The box of paper behind words of a figure that lie on lines or marks."""
+
+
 def _variables(theme: Theme) -> str:
     return f"--cnn-scheme:{theme};" + ";".join(f"--cnn-{name}:{colour}" for name, colour in PALETTE[theme].items())
 

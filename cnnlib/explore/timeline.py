@@ -13,7 +13,6 @@ from cnnlib.studies.ilsvrc import ANNOTATOR, END, WINNERS
 
 _LIGHT = style.PALETTE["light"]
 _ABOVE = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 8.5}
-_PAPER = {"facecolor": _LIGHT["paper"], "edgecolor": "none", "pad": 1}
 
 
 def ilsvrc_timeline(*, end: bool = False) -> Figure:
@@ -31,7 +30,7 @@ def ilsvrc_timeline(*, end: bool = False) -> Figure:
         words = f"one trained person: {ANNOTATOR:g}"
         errors.annotate(words, (2017, ANNOTATOR), (0, 12), color=_LIGHT["orange"], **_ABOVE | {"ha": "right"})
         for winner in WINNERS:
-            errors.annotate(f"{winner.error:g}", (winner.year, winner.error), (0, 4), bbox=_PAPER, **_ABOVE)
+            errors.annotate(f"{winner.error:g}", (winner.year, winner.error), (0, 4), bbox=style.BEHIND_TEXT, **_ABOVE)
         errors.set_ylim(0, 32)
         errors.set_title("top-5 error of the winner, %")
         depths.bar(years, [winner.layers or 0 for winner in WINNERS], width=0.62, color=_LIGHT["teal"], hatch="//")
@@ -87,7 +86,7 @@ def efficiency_timeline() -> Figure:
                 textcoords="offset points",
                 ha="left" if point is first else "right" if point is last else "center",
                 fontsize=8.5,
-                bbox=_PAPER,
+                bbox=style.BEHIND_TEXT,
             )
         axes.set_yscale("log")
         axes.set_ylim(0.04, 5)

@@ -25,7 +25,7 @@ _STAGE_COLOURS = ("blue", "teal", "purple")
 
 
 class NotDrawn(CnnlibError, ValueError):
-    """There is no such network or block, or it does not fit into the drawing."""
+    """There is no such network, block, convolution or shuffle, or it does not fit into the drawing."""
 
 
 @dataclass(frozen=True)

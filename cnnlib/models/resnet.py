@@ -401,7 +401,12 @@ SIX_NETS = Published("top-5 error", 3.57, "6 nets of several depths, test", "He 
 IMAGENET = {  # row: parameters and multiply-adds, then published errors
     "18": (
         *(11_689_512, 1_814_073_344),
-        _published({("10 crops, validation", "He et al. 2015, Table 2"): (27.88,), _torchvision(18): (30.242, 10.922)}),
+        _published(
+            {
+                ("shortcuts A, 10 crops, validation", "He et al. 2015, Table 2"): (27.88,),
+                _torchvision(18): (30.242, 10.922),
+            }
+        ),
     ),
     "34": (
         *(21_797_672, 3_663_761_408),

@@ -13,7 +13,7 @@ from cnnlib.models import Published, card
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.record import Record, in_order, load_records
-from cnnlib.studies.statistics import Summary, differ, summarise
+from cnnlib.studies.statistics import LEGEND, Summary, differ, summarise
 from cnnlib.studies.study import Arm, Study
 from cnnlib.table import Column, Table
 from cnnlib.training import Recipe, Run
@@ -69,7 +69,7 @@ def compare(study: Study, records: Sequence[Record] | None = None) -> Table:
                 _each(f"{run.parameters:,}" for budget in budgets for run in cells[arm, budget]),
                 f"{_cost(study.arms[arm]):,}",
                 *(_cell(cells[arm, budget], name) for budget in budgets for name in MEASURES.values()),
-                f"{paper[arm].value:g} ({paper[arm].protocol})" if paper[arm] else NOTHING,
+                _published_cell(paper[arm]),
                 _letter(recipes.index(study.arms[arm].recipe)),
             )
             for arm in measured
@@ -80,8 +80,7 @@ def compare(study: Study, records: Sequence[Record] | None = None) -> Table:
             *_gaps(study, budgets, measured, cells),
             *(f"Recipe {_letter(index)}: {_recipe(recipe)}" for index, recipe in enumerate(recipes)),
             *(f"Paper: {source}." for source in dict.fromkeys(error.source for error in paper.values() if error)),
-            "Mean ± standard deviation (number of seeds), after the last step. A difference counts as shown where the "
-            "95 % confidence intervals of the means do not overlap.",
+            LEGEND,
         ),
     )
 
@@ -145,6 +144,13 @@ def _cell(runs: Sequence[Run], measure: str) -> str:
     return f"{summarise([getattr(run, measure) for run in runs])} ({len(runs)})" if runs else NOTHING
 
 
+def _published_cell(error: Published | None) -> str:
+    if error is None:
+        return NOTHING
+    spread = "" if error.std is None else f" ± {error.std:g}"
+    return f"{error.value:g}{spread} ({error.protocol})"
+
+
 def _letter(index: int) -> str:
     return "abcdefghijklmnopqrstuvwxyz"[index]
 
@@ -156,8 +162,18 @@ def _recipe(recipe: Recipe) -> str:
 
 def _conditions(budget: str, runs: Sequence[Run]) -> str:
     steps = _each(f"{count:,}" for count in sorted({run.steps for run in runs}))
-    seconds = in_words(fmean(run.seconds for run in runs))
-    return f"{budget}: {steps} steps, {seconds} a run on average, on {_each(run.hardware for run in runs)}."
+    return f"{budget}: {steps} steps; {where_and_how_long(runs)}."
+
+
+def where_and_how_long(runs: Sequence[Run]) -> str:
+    """Say how many runs each hardware did, and how long one took on average: different machines have no mean."""
+    seconds = {run.hardware: [one.seconds for one in runs if one.hardware == run.hardware] for run in runs}
+    return "; ".join(
+        f"{len(times)} runs on {hardware}, {in_words(fmean(times))} each"
+        if len(times) > 1
+        else f"1 run on {hardware}, {in_words(times[0])}"
+        for hardware, times in seconds.items()
+    )
 
 
 def _gaps(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +94,7 @@ def ensemble(runs: Sequence[Run], data: ImageSet) -> Ensemble:
     """
     if len(runs) < 2:
         raise StudyError(f"an ensemble needs at least two networks, and there are {len(runs)}")
-    if any(run.module is None for run in runs):
-        raise StudyError("a run read from a file has no network: train it in this session, or keep its checkpoint")
+    require_networks(runs)
     first = runs[0]
     for what, wanted in _common(first).items():
         if any(_common(run)[what] != wanted for run in runs):
@@ -110,8 +109,8 @@ def ensemble(runs: Sequence[Run], data: ImageSet) -> Ensemble:
         stands_in_for=data.stands_in_for,
         budget=first.budget,
         seeds=tuple(run.seed for run in runs),
-        alone=tuple(_error(output, labels) for output in outputs),
-        error=_error(outputs.mean(0), labels),
+        alone=tuple(percent(output.argmax(1) != labels) for output in outputs),
+        error=percent(outputs.mean(0).argmax(1) != labels),
         images=len(labels),
     )
 
@@ -127,5 +126,16 @@ def ensemble_name(arm: str, budget: str | None, stand_in: str | None = None) -> 
     return f"{budget}-{arm}-ensemble{f'-{stand_in.lower()}' if stand_in else ''}.json"
 
 
-def _error(probabilities: torch.Tensor, labels: torch.Tensor) -> float:
-    return 100 * (probabilities.argmax(1) != labels).double().mean().item()
+def require_networks(runs: Iterable[Run]) -> None:
+    """Check that runs still have their networks.
+
+    Raises:
+        StudyError: if one has none.
+    """
+    if any(run.module is None for run in runs):
+        raise StudyError("a run read from a file has no network: train it in this session, or keep its checkpoint")
+
+
+def percent(wrong: torch.Tensor) -> float:
+    """Return the share of True, in percent."""
+    return 100 * wrong.double().mean().item()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,8 +81,21 @@ def recorded_speeds(study: Study, budget: str, folder: str | Path | None = None)
 
     ``folder`` holds the records; default: those that come with the package.
     """
+    return _recorded(study, budget, folder).get("images_per_second", {})
+
+
+def speeds_behind(study: Study, budget: str, steps: Mapping[str, int]) -> dict[str, float]:
+    """Return :func:`recorded_speeds`, if the lengths that came of them are ``steps``, of each arm.
+
+    If they are not, the trainings were done on another machine, or anew, and nothing is returned.
+    """
+    recorded = _recorded(study, budget)
+    return recorded["images_per_second"] if recorded and steps.items() <= recorded["steps"].items() else {}
+
+
+def _recorded(study: Study, budget: str, folder: str | Path | None = None) -> dict[str, dict[str, float]]:
     path = Path(folder or SHIPPED) / study.name / file_name(budget)
-    return json.loads(path.read_text(encoding="utf-8"))["images_per_second"] if path.exists() else {}
+    return load(study, path) if path.exists() else {}
 
 
 def file_name(budget: str, stand_in: str | None = None) -> str:

@@ -9,6 +9,7 @@ from itertools import combinations
 import torch
 
 from cnnlib.data import ImageSet
+from cnnlib.studies.ensembles import percent, require_networks
 from cnnlib.studies.errors import StudyError
 from cnnlib.table import Column, Table
 from cnnlib.training import Run, predict
@@ -97,8 +98,7 @@ def fuse(runs: Mapping[str, Run], data: ImageSet) -> Fusion:
     """
     if len(runs) < 2:
         raise StudyError(f"averaging needs at least two networks, and there are {len(runs)}")
-    if any(run.module is None for run in runs.values()):
-        raise StudyError("a run read from a file has no network: train it in this session, or keep its checkpoint")
+    require_networks(runs.values())
     if len(names := {run.data for run in runs.values()} | {data.name}) > 1:
         raise StudyError(f"networks trained on different data cannot be averaged: {', '.join(sorted(names))}")
     labels = data.test_labels.cpu()
@@ -111,7 +111,7 @@ def fuse(runs: Mapping[str, Run], data: ImageSet) -> Fusion:
         data=data.name,
         stands_in_for=data.stands_in_for,
         images=len(labels),
-        alone={name: _percent(of) for name, of in wrong.items()},
+        alone={name: percent(of) for name, of in wrong.items()},
         fused=tuple(_fused(members, outputs, wrong, labels) for members in groups),
     )
 
@@ -122,18 +122,14 @@ def _fused(
     wrong: Mapping[str, torch.Tensor],
     labels: torch.Tensor,
 ) -> Fused:
-    best = min((wrong[name] for name in members), key=_percent)
+    best = min((wrong[name] for name in members), key=percent)
     averaged = torch.stack([outputs[name] for name in members]).mean(0).argmax(1) != labels
     difference = best.double() - averaged.double()
     return Fused(
         members=members,
-        best=_percent(best),
-        error=_percent(averaged),
+        best=percent(best),
+        error=percent(averaged),
         gain=100 * difference.mean().item(),
         uncertainty=100 * difference.std().item() / len(labels) ** 0.5,
-        all_wrong=_percent(torch.stack([wrong[name] for name in members]).all(0)),
+        all_wrong=percent(torch.stack([wrong[name] for name in members]).all(0)),
     )
-
-
-def _percent(wrong: torch.Tensor) -> float:
-    return 100 * wrong.double().mean().item()

@@ -24,7 +24,7 @@ from cnnlib.models import layers
 from cnnlib.models.unipose import POOLINGS, AtrousPooling, conv_bn_relu
 from cnnlib.studies.comparison import verdicts
 from cnnlib.studies.errors import StudyError
-from cnnlib.studies.statistics import summarise
+from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import Progress
 
@@ -296,7 +296,6 @@ def table(runs: Sequence[PoseRun]) -> Table:
                 "missed, all joints", {arm: summarise([one.error for one in group]) for arm, group in groups.items()}
             ),
             f"Missed: the peak of the heatmap is more than {NEAR:g} pixels from the keypoint. PCK is 100 % minus this.",
-            "Mean ± standard deviation (number of seeds), after the last step. A difference counts as shown where the "
-            "95 % confidence intervals of the means do not overlap.",
+            LEGEND,
         ),
     )

@@ -17,6 +17,7 @@ from statistics import fmean
 import torch
 
 from cnnlib.data import ImageSet
+from cnnlib.studies.ensembles import percent, require_networks
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.record import Record, write_json
 from cnnlib.studies.statistics import summarise
@@ -150,8 +151,7 @@ def mix(study: str, records: Sequence[Record], data: ImageSet) -> Mixtures:
     """
     if len(records) < 2:
         raise StudyError(f"averaging needs at least two networks, and there are {len(records)}")
-    if any(record.run.module is None for record in records):
-        raise StudyError("a run read from a file has no network: train it in this session, or keep its checkpoint")
+    require_networks(record.run for record in records)
     labels = data.test_labels.cpu()
     outputs = {
         (record.arm, record.run.seed): predict(record.run.module, data.test_images, data).double().softmax(1).cpu()
@@ -190,16 +190,12 @@ def _mixture(
     return Mixture(
         arms=tuple(arm for arm, _ in group),
         seeds=tuple(seed for _, seed in group),
-        alone=tuple(_percent(of) for of in wrong),
-        error=_percent(averaged),
-        all_wrong=_percent(torch.stack(wrong).all(0)),
+        alone=tuple(percent(of) for of in wrong),
+        error=percent(averaged),
+        all_wrong=percent(torch.stack(wrong).all(0)),
     )
 
 
 def mixtures_name(budget: str | None, stand_in: str | None = None) -> str:
     """Return the name of the file of a study's mixtures."""
     return f"{budget}-mixtures{f'-{stand_in.lower()}' if stand_in else ''}.json"
-
-
-def _percent(wrong: torch.Tensor) -> float:
-    return 100 * wrong.double().mean().item()

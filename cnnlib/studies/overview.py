@@ -49,7 +49,7 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
         raise StudyError("the overview needs the gradients that the study's probe measures")
     groups = {arm: [record for record in records if record.arm == arm] for arm in study.arms}
     groups = {arm: group for arm, group in groups.items() if group}
-    alone = equal_time.recorded_speeds(study, budget)
+    alone = equal_time.speeds_behind(study, budget, {record.arm: record.run.steps for record in records})
     columns = [_column(study.arms[arm], group, alone.get(arm)) for arm, group in groups.items()]
     first = records[0].run
     data = f"{first.data.upper()}, IN PLACE OF {first.stands_in_for}" if first.stands_in_for else first.data

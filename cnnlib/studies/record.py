@@ -88,6 +88,8 @@ def check(record: Record, study: Study, path: Path) -> None:
         RecordError: naming what differs.
     """
     refuse_misnamed(path, record.file_name)
+    if record.arm not in study.arms:
+        raise RecordError(f"the record {path} is of {record.arm!r}, which the study {study.name!r} has not; delete it")
     arm, scale, run = study.arm(record.arm), study.scale(record.run.budget), record.run
     expected = {
         "study": study.name,
@@ -134,7 +136,7 @@ def load_records(study: Study, budget: str | None = None, folder: str | Path | N
     records = []
     for path in sorted((Path(folder or SHIPPED) / study.name).glob(f"{budget or '*'}-*-seed*.json")):
         record = Record.load(path)
-        refuse_stand_in(record, path)
+        refuse_stand_in(record.run, path)
         check(record, study, path)
         records.append(record)
     return in_order(study, records)
@@ -156,14 +158,14 @@ def refuse_misnamed(path: Path, name: str) -> None:
         raise RecordError(f"{path} holds the record that belongs in {name}; rename it, or delete it and run again")
 
 
-def refuse_stand_in(record: Record, path: Path) -> None:
+def refuse_stand_in(run: Run, path: Path) -> None:
     """Keep generated data away from measured results.
 
     Raises:
-        RecordError: if the record was measured on a data set that stood in for another.
+        RecordError: if the recorded run was measured on a data set that stood in for another.
     """
-    if record.run.stands_in_for:
+    if run.stands_in_for:
         raise RecordError(
-            f"{path} was measured on {record.run.data}, which stood in for {record.run.stands_in_for}; "
+            f"{path} was measured on {run.data}, which stood in for {run.stands_in_for}; "
             "such results are shown where they were measured and kept nowhere"
         )

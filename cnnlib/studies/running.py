@@ -192,6 +192,7 @@ def _train(tasks: Sequence[_Task], jobs: int, progress: bool) -> list[Record]:
     Raises:
         StudyError: if some handed back why they failed.
     """
+    jobs = min(jobs, len(tasks))  # a record says how many shared the GPU
     with contextlib.closing(Progress(progress)) as display:
         finished = _side_by_side(tasks, jobs, display) if jobs > 1 else _in_turn(tasks, display)
     failures = [failure for failure in finished if isinstance(failure, str)]

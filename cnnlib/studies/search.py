@@ -18,14 +18,13 @@ from cnnlib.measure import count_parameters
 from cnnlib.models.cells import Plan
 from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, search, split
 from cnnlib.settings import BUDGETS
-from cnnlib.studies.comparison import verdicts
+from cnnlib.studies.comparison import verdicts, where_and_how_long
 from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, write_json
-from cnnlib.studies.statistics import summarise
+from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, refuse_stand_in, write_json
+from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import RECIPES, Progress, Recipe, Run, RunError, fit
 from cnnlib.training.recipe import WORDS
-from cnnlib.training.words import in_words
 
 FORMAT = 1
 NAME = "search"
@@ -216,11 +215,9 @@ def check(run: SearchRun, path: Path) -> None:
     """Compare a record with its name and with the scale of its budget as it is now.
 
     Raises:
-        RecordError: naming what differs, or if it was measured on a stand-in data set.
+        RecordError: naming what differs.
     """
     refuse_misnamed(path, run.file_name)
-    if run.run.stands_in_for:
-        raise RecordError(f"{path} was measured on {run.run.data}, which stood in for {run.run.stands_in_for}")
     scale = SCALES[run.budget]
     expected = dataclasses.asdict(scale.effort) | {f"recipe.{k}": v for k, v in scale.recipe.as_dict().items()}
     found = dataclasses.asdict(run.effort) | {f"recipe.{k}": v for k, v in run.run.recipe.as_dict().items()}
@@ -250,6 +247,7 @@ def load_records(budget: str | None = None, folder: str | Path | None = None) ->
     runs = []
     for path in sorted((Path(folder or SHIPPED) / NAME).glob(f"{budget or '*'}-*-seed*.json")):
         run = SearchRun.load(path)
+        refuse_stand_in(run.run, path)
         check(run, path)
         runs.append(run)
     return _in_order(runs)
@@ -321,8 +319,7 @@ def run(
                 path = Path(folder) / NAME / name if folder else None
                 if path and path.exists():
                     runs.append(SearchRun.load(path))
-                    if not data.stands_in_for:
-                        check(runs[-1], path)
+                    check(runs[-1], path)
                     continue
                 runs.append(_one(arm, seed, budget, data, display))
                 if folder:
@@ -383,7 +380,6 @@ def table(runs: Sequence[SearchRun]) -> Table:
 
     name = first.run.data
     data = f"{name.upper()}, IN PLACE OF {first.run.stands_in_for}: NOT COMPARABLE" if first.run.stands_in_for else name
-    conditions = dict.fromkeys(run.run.hardware for run in runs)
     return Table(
         caption=f"Which way to search finds the best cell? {data}, {first.budget}",
         columns=(
@@ -412,9 +408,7 @@ def table(runs: Sequence[SearchRun]) -> Table:
             "NAS: a controller, and own weights for each cell. ENAS: a controller, and shared weights. No search: a "
             "cell drawn at random.",
             f"{first.effort.steps:,} training steps a search; each cell found then trained from scratch with "
-            f"{first.run.recipe}, {in_words(fmean(run.run.seconds for run in runs))} a run on average, on "
-            f"{'; '.join(conditions)}.",
-            "Mean ± standard deviation (number of seeds), after the last step. A difference counts as shown where the "
-            "95 % confidence intervals of the means do not overlap.",
+            f"{first.run.recipe}: {where_and_how_long([run.run for run in runs])}.",
+            LEGEND,
         ),
     )

@@ -29,7 +29,7 @@ from cnnlib.table import Column, Table
 from cnnlib.training import hardware, memory
 from cnnlib.training.batches import Batches
 from cnnlib.training.errors import BenchError, check_at_least
-from cnnlib.training.graphs import GraphStep, can_be_recorded
+from cnnlib.training.graphs import STEPS_BEFORE, GraphStep, can_be_recorded
 from cnnlib.training.recipe import Recipe, recipe_for
 from cnnlib.training.run import conditions
 from cnnlib.training.step import AUTOCAST, Step
@@ -199,8 +199,8 @@ def bench(
     Each loop runs in a process of its own, and they take turns, so that a machine whose speed changes does not favour
     one of them. The usual loop is the one of many tutorials: a ``DataLoader`` with workers that transform image by
     image with torchvision, feature maps in NCHW order, and ``loss.item()`` in every step. Each round is an epoch of
-    ``steps`` batches, so that our augmentation of a whole epoch at once is counted in full. One round before the first
-    is not counted.
+    ``steps`` batches, so that our augmentation of a whole epoch at once is counted in full. The rounds of
+    :func:`cold_rounds` come first and are not counted.
 
     Args:
         data: where the images come from.
@@ -237,7 +237,8 @@ def bench(
             label: stack.enter_context(_in_a_process(label, (loop, data, model, recipe, workers, str(device), threads)))
             for label, loop in loops.items()
         }
-        for _ in range(1 + rounds):
+        cold = cold_rounds(device, steps)
+        for _ in range(cold + rounds):
             for label, turn in turns.items():
                 speeds[label].append(turn())
             if device.type == "cpu":
@@ -247,12 +248,17 @@ def bench(
         model=model,
         batch_size=batch_size,
         hardware=conditions(hardware.device_in_words(device), device.type, threads, precision, compiled=compile),
-        speeds={label: tuple(values[1:]) for label, values in speeds.items()},
+        speeds={label: tuple(values[cold:]) for label, values in speeds.items()},
         operations=hardware.operations_per_image(_network(model, data), torch.zeros(1, *image)),
         bytes=bytes_moved(model, data, batch_size) / batch_size,
         limits={name: limits(device, name) for name in dict.fromkeys(("fp32", precision))},
-        convolutions=tuple(alone[1:]),
+        convolutions=tuple(alone[cold:]),
     )
+
+
+def cold_rounds(device: torch.device, steps: int) -> int:
+    """Return how many rounds of ``steps`` steps warm up: one, and on a GPU all until a step is replayed as a graph."""
+    return math.ceil((STEPS_BEFORE + 1) / steps) if device.type == "cuda" else 1
 
 
 @contextlib.contextmanager
@@ -434,8 +440,8 @@ def limits(device: torch.device, precision: str, *, size: int | None = None, sec
     Args:
         device: the device.
         precision: of the matrices.
-        size: their side; the copy moves 16 times one of them. Default: 8192 on a GPU, 2048 on a CPU, and 256 on one
-            that emulates the precision, where the product of larger ones takes minutes.
+        size: their side; the copy moves 16 bytes for each of the elements. Default: 8192 on a GPU, 2048 on a CPU, 256
+            on one that emulates the precision, where the product of larger ones takes minutes.
         seconds: how long to measure each.
     """
     emulated = precision not in ("fp32", hardware.precision_for(device))

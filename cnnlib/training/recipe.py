@@ -175,6 +175,8 @@ _RESNET = Recipe(
     ),
 )
 
+_WHOLE_BATCHES = "the last images of an epoch, which fill no batch, are left out"
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -226,6 +228,7 @@ RECIPES: dict[str, Recipe] = {
             gamma=0.2,
             padding="reflect",
             source="Zagoruyko & Komodakis 2016 (arXiv 1605.07146), section 3",
+            deviations=_WHOLE_BATCHES,
         ),
         Recipe(
             name="resnext",
@@ -236,6 +239,10 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=5e-4,
             milestones=(0.5, 0.75),
             source="Xie et al. 2016 (arXiv 1611.05431), section 5.3, and github.com/facebookresearch/ResNeXt",
+            deviations=(
+                "batches of 128 and original blocks, which the authors' repository recommends; it says that the "
+                f"published errors came from pre-activated blocks and batches of 256. Besides, {_WHOLE_BATCHES}"
+            ),
         ),
         Recipe(
             name="stochastic-depth",
@@ -257,6 +264,7 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=1e-4,
             milestones=(0.5, 0.75),
             source="Huang et al. 2017 (arXiv 1608.06993), section 4.2",
+            deviations=_WHOLE_BATCHES,
         ),
     )
 }

@@ -16,7 +16,7 @@ from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import create
 from cnnlib.table import Column, Table
 from cnnlib.training import hardware
-from cnnlib.training.bench import Loop, Traffic, traffic, train
+from cnnlib.training.bench import Loop, Traffic, cold_rounds, traffic, train
 from cnnlib.training.errors import BenchError
 from cnnlib.training.recipe import recipe_for
 from cnnlib.training.run import conditions
@@ -106,8 +106,8 @@ def step_times(
 ) -> StepTimes:
     """Time one training step of each network, with the loop of :func:`cnnlib.fit`.
 
-    The networks take turns, so that a machine whose speed changes favours none of them. A round before the first is not
-    counted.
+    The networks take turns, so that a machine whose speed changes favours none of them. The rounds before the first
+    that counts warm up: one, and on a GPU those in which a step is not yet replayed as a graph.
 
     Args:
         data: where the images come from.
@@ -147,7 +147,8 @@ def step_times(
             )
             for model in seconds
         }
-        for _ in range(1 + rounds):
+        cold = cold_rounds(device, steps=1)
+        for _ in range(cold + rounds):
             for model, turn in turns.items():
                 since = time.perf_counter()
                 next(turn)  # reads the losses back, and so waits for the device
@@ -157,7 +158,7 @@ def step_times(
             hardware.device_in_words(device), device.type, torch.get_num_threads(), precision, compiled=False
         ),
         batch_size=batch_size,
-        seconds={model: tuple(values[1:]) for model, values in seconds.items()},
+        seconds={model: tuple(values[cold:]) for model, values in seconds.items()},
         work={model: _work(model, data, traffic(model, data, batch_size), batch_size) for model in seconds},
     )
 

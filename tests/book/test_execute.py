@@ -95,4 +95,4 @@ def test_addresses_follow_the_repository(url, slug, pages):
     repository = Repository(url)
     assert (repository.slug, repository.pages) == (slug, pages)
     assert repository.colab("a.ipynb") == f"https://colab.research.google.com/github/{slug}/blob/main/a.ipynb"
-    assert f"{url}/archive/refs/heads/main.zip" in repository.set_up_source()
+    assert f"https://github.com/{slug}/archive/refs/heads/main.zip" in repository.set_up_source()

@@ -67,12 +67,20 @@ def test_one_title_and_no_skipped_heading(document):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_open_graph(document, page):
+def test_open_graph(document, page, html):
     tags = {tag["property"]: tag["content"] for tag in document.select("meta[property^='og:']")}
     assert tags["og:url"] == f"{REPOSITORY.pages}{page}.html"
     assert tags["og:site_name"] == "Convolutional architectures, measured"
     assert tags["og:title"]
     assert tags["og:description"]
+    assert not tags["og:description"].startswith("Outputs of"), "what a chapter asks, not what it ran on"
+    assert tags["og:image"] == f"{REPOSITORY.pages}_static/screenshot.png"
+    assert (html / "_static" / "screenshot.png").exists()
+
+
+def test_no_id_stands_twice(document):
+    ids = [tag["id"] for tag in document.select("[id]")]
+    assert sorted(ids) == sorted(set(ids))
 
 
 def test_buttons_follow_the_address(document, page):

@@ -79,7 +79,7 @@ def test_along_the_net_draws_the_level_with_its_name():
     assert list(axes.lines[-1].get_ydata()) == [90, 90]
     (name,) = axes.texts
     assert name.get_text() == "guessing"
-    assert name.xy == (1, 90)
+    assert name.xy == (0, 90), "where lines begin, and not where they end"
 
 
 @pytest.mark.parametrize("lines", [{}, {"a": [1]}])

@@ -88,6 +88,16 @@ def test_buttons_walk_the_window(explorer):
     assert "Output row 2, column 2" in explorer.locator(".position").text_content()
 
 
+def test_play_waits_where_there_is_no_output(explorer):
+    explorer.clock.install()
+    explorer.get_by_role("button", name="Too small").click()
+    explorer.get_by_role("button", name="Play").click()
+    explorer.clock.run_for(1500)
+    explorer.get_by_role("button", name="Pause").click()
+    explorer.get_by_role("slider", name="Kernel F").fill("3")
+    assert "Output row 1, column 1 sees rows 1 to 3" in explorer.locator(".position").text_content()
+
+
 def test_arrow_keys_on_the_input_choose_a_cell(explorer):
     explorer.locator("svg.in").focus()
     explorer.keyboard.press("ArrowRight")

@@ -170,6 +170,19 @@ def test_curves_differ_without_colour_and_labels_keep_apart():
     assert all(one.y1 <= other.y0 + 1 for one, other in pairwise(boxes))
 
 
+def test_an_error_that_is_measured_once_has_a_bar_beside_curves_over_the_same_epochs():
+    runs = [run(seed) for seed in range(3)]
+    for one in runs:
+        for point in one.history[:-1]:
+            point.test_error = None
+    figure = learning_curves({"a": runs})
+    drawn(figure)
+    train, test = figure.axes
+    assert train.get_xlim() == test.get_xlim()
+    (bar,) = test.collections[0].get_segments()
+    assert bar[:, 1].tolist() == pytest.approx([7.5, 9.5])  # mean 8.5, deviation of 0, 1, 2 is 1
+
+
 def test_curves_end_where_all_seeds_have_a_point():
     longer = run(2)
     longer.history.append(SimpleNamespace(**vars(longer.history[-1]) | {"step": 999, "epoch": 99.0}))

@@ -33,7 +33,11 @@ def test_ratios_are_those_of_the_times():
     assert list(right.lines[1].get_ydata()) == [0.5, 0.5]
     assert left.get_title(loc="left") == "cpu, fp32"
     for axes in (left, right):  # each device has its own batches
-        assert [text.get_text() for text in axes.get_legend().texts] == ["multiply-adds", "time, batch 1", "time, batch 16"]
+        assert [text.get_text() for text in axes.get_legend().texts] == [
+            "multiply-adds",
+            "time, batch 1",
+            "time, batch 16",
+        ]
     assert max(left.get_yticks()) >= 9 * 128 / 137
     assert "cuda (fp32, eager), batch 16: 0.5 at 32 maps, 0.5 at 128 maps" in describe(figure)
 

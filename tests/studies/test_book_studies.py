@@ -9,7 +9,7 @@ import torch
 from cnnlib.data import normalise, shapes10
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import card, create
-from cnnlib.studies import STUDIES, compare, load_records, run, search
+from cnnlib.studies import STUDIES, compare, differ, find_study, load_records, run, search, summarise
 from cnnlib.studies.degradation import without_blocks
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training.network import registered
@@ -133,3 +133,14 @@ def test_degradation_has_both_kinds_at_each_depth():
         *(f"plain{depth}" for depth in (20, 32, 44, 56, 110)),
         *(f"resnet{depth}" for depth in (20, 32, 44, 56, 110)),
     ]
+
+
+def test_half_precision_ends_as_single_precision_does():
+    """Three seeds of each: no difference is shown, and the means lie nearer to each other than two seeds do."""
+    records = load_records(find_study("half-precision"), "short")
+    fp32, bf16 = (
+        summarise([record.run.test_error for record in records if record.arm == arm]) for arm in ("fp32", "bf16")
+    )
+    assert (fp32.n, bf16.n) == (3, 3)
+    assert not differ(fp32, bf16)
+    assert abs(fp32.mean - bf16.mean) < min(fp32.std, bf16.std)

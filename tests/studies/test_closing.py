@@ -41,6 +41,16 @@ def test_there_is_an_answer_for_each_budget_that_has_both_arms(monkeypatch):
     assert answers(question) == []
 
 
+@pytest.mark.parametrize(("first", "second", "word"), [(30, 40, "lower"), (40, 30, "higher"), (30, 31, "not shown")])
+def test_the_difference_is_that_of_the_first_arm(monkeypatch, first, second, word):
+    question = Question("augmentation", "dropout-and-augmentation", ("augmentation", "neither"))
+    records = recorded("augmentation", "short", first, first + 1, first + 2)
+    records += recorded("neither", "short", second, second + 1, second + 2)
+    monkeypatch.setattr(closing, "load_records", lambda study: records)
+    (row,) = answers_table([question]).rows
+    assert row[-2] == word
+
+
 def test_training_errors_are_compared_where_that_is_asked():
     question = Question("depth", "degradation", ("plain56", "plain20"), "train_error")
     records = [one for one in studies.load_records(studies.find_study("degradation"), "short") if one.arm == "plain56"]

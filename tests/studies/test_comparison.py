@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import statistics
+from itertools import combinations, starmap
 
 import pytest
 import torch
@@ -82,7 +83,7 @@ def test_the_table_shows_means_and_deviations(study, records):
     assert row["recipe"] == "a"
     text = " ".join(str(table).split())
     assert "Does it matter? CIFAR-10, 40 training images" in text
-    assert "smoke: 4 steps, " in text
+    assert "smoke: 4 steps; 4 runs on " in text
     assert "1 thread" in text
     assert "Recipe a: test, 20 epochs, batch 20 (ours)." in text
     assert 'class="cnn-table"' in table._repr_html_()
@@ -252,6 +253,34 @@ def test_an_ensemble_is_saved_and_read(study, data, records, tmp_path):
             Ensemble.load(tmp_path / name)
 
 
+def test_times_of_different_machines_are_not_averaged(study, records):
+    slow, fast, faster, *others = (record.run for record in records)
+    there = [dataclasses.replace(run, device="a GPU", seconds=seconds) for run, seconds in ((fast, 2), (faster, 4))]
+    here = [dataclasses.replace(run, seconds=90) for run in (slow, *others)]
+    runs = [here[0], *there, *here[1:]]
+    mixed = [dataclasses.replace(record, run=run) for record, run in zip(records, runs, strict=True)]
+    text = " ".join(str(compare(study, mixed)).split())
+    assert f"smoke: 4 steps; {len(here)} runs on {here[0].hardware}, 1 min 30 s each; 2 runs on a GPU" in text
+    assert "eager), 3.0 s each." in text
+
+
+def test_the_papers_spread_is_shown(study, records):
+    arm = dataclasses.replace(
+        study.arms["wide"], published=Published("test error", 6.61, "mean of 5 runs", "x", std=0.16)
+    )
+    study = dataclasses.replace(study, arms=study.arms | {"wide": arm})
+    assert compare(study, records).rows[0][-2] == "6.61 ± 0.16 (mean of 5 runs)"
+
+
+def test_how_often_a_difference_is_shown_that_is_none():
+    """What "How to read this book" says of three seeds: one pair in two hundred, one table of ten rows in seven."""
+    values = torch.randn(4000, 10, 3, generator=torch.Generator().manual_seed(0)).tolist()
+    tables = [[summarise(row) for row in table] for table in values]
+    pairs = sum(differ(*table[:2]) for table in tables) / len(tables)
+    assert 1 / 400 < pairs < 1 / 130
+    assert 1 / 9 < sum(any(starmap(differ, combinations(table, 2))) for table in tables) / len(tables) < 1 / 6
+
+
 def test_what_cannot_be_an_ensemble(data, records):
     with pytest.raises(StudyError, match="at least two"):
         ensemble([records[0].run], data)
@@ -259,3 +288,7 @@ def test_what_cannot_be_an_ensemble(data, records):
         ensemble([records[0].run, dataclasses.replace(records[1].run, module=None)], data)
     with pytest.raises(StudyError, match="differ in overrides"):
         ensemble([records[0].run, records[2].run], data)
+    first, second = records[0].run, records[1].run
+    for what, other in (("data", "CIFAR-100"), ("budget", "full"), ("recipe", second.recipe.replace(lr=0.02))):
+        with pytest.raises(StudyError, match=f"differ in {what}"):
+            ensemble([first, dataclasses.replace(second, **{what: other})], data)

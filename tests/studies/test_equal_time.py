@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +51,27 @@ def test_lengths_are_published_with_the_records(timed, data, speeds, tmp_path):
     assert [path.name for path in written][-1] == "smoke-lengths.json"
     assert equal_time.recorded_speeds(timed, "smoke", tmp_path / "shipped") == {"wide": 500.0, "narrow": 1000.0}
     assert equal_time.recorded_speeds(timed, "short", tmp_path / "shipped") == {}
+
+
+def test_an_arm_with_smaller_batches_takes_more_steps(timed, data, speeds):
+    wide = timed.arms["wide"]
+    halved = dataclasses.replace(wide, recipe=wide.recipe.replace(batch_size=10))
+    timed = dataclasses.replace(timed, arms=timed.arms | {"wide": halved})
+    assert equal_time.lengths(timed, timed.scale("smoke"), data) == {"wide": 4, "narrow": 4}
+
+
+def test_a_speed_is_the_median_of_rounds_in_which_the_arms_take_turns(timed, data, monkeypatch):
+    rates = iter([1.0, 30.0, 9.0, 10.0, 2.0, 20.0])  # wide, narrow, wide, narrow, wide, narrow
+    monkeypatch.setattr(equal_time, "fit", lambda *_, **__: SimpleNamespace(images_per_second=next(rates)))
+    assert equal_time.speeds(timed, timed.scale("smoke"), data) == {"wide": 2.0, "narrow": 20.0}
+
+
+def test_recorded_speeds_belong_to_their_lengths_alone(timed, data, speeds, tmp_path, monkeypatch):
+    run(timed, budget="smoke", seeds=[0], data=data, progress=False, folder=tmp_path)
+    monkeypatch.setattr(equal_time, "SHIPPED", tmp_path)
+    assert equal_time.speeds_behind(timed, "smoke", {"wide": 2}) == {"wide": 500.0, "narrow": 1000.0}
+    assert equal_time.speeds_behind(timed, "smoke", {"wide": 3, "narrow": 4}) == {}
+    assert equal_time.speeds_behind(timed, "short", {"wide": 2}) == {}
 
 
 def test_a_record_of_another_recipe_still_does_not_fit(timed, data, speeds, tmp_path):

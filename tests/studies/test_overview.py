@@ -69,6 +69,17 @@ def test_recorded_trainings_of_equal_time_took_it():
     assert "Speed and time are those of one" in str(table)
 
 
+def test_trainings_on_another_machine_are_not_shown_with_the_recorded_speeds():
+    study = find_study("equal-time")
+    there = [
+        dataclasses.replace(one, run=dataclasses.replace(one.run, images_per_second=1234.0, steps=one.run.steps + 1))
+        for one in load_records(study, "short")
+    ]
+    table = overview(study, there)
+    assert set({row[0]: row[1:] for row in table.rows}["speed of training, images/s"]) == {"1,234"}
+    assert "Speed and time are those of one" not in str(table)
+
+
 def test_what_cannot_be_shown_is_refused(data):
     study = find_study("vgg-resnet-densenet")
     with pytest.raises(StudyError, match="there are no such records"):

@@ -27,8 +27,10 @@ from cnnlib.studies import (
     run,
     run_ensemble,
     run_studies,
+    search,
 )
-from cnnlib.training import Diverged
+from cnnlib.studies.record import SHIPPED
+from cnnlib.training import Diverged, evaluation
 from cnnlib.training import step as step_module
 from cnnlib.training.interrupts import STOP
 
@@ -73,6 +75,16 @@ def test_every_arm_and_seed_is_trained_as_the_study_says(study, data):
     assert [r.run.test_error for r in go(study, data, arms=["narrow"], seeds=[1])] == [records[3].run.test_error]
 
 
+def test_shipped_records_fit_the_schema_and_were_evaluated_on_as_many_images_as_the_package_says():
+    paths = [path for path in SHIPPED.glob("*/*-seed*.json") if path.parent.name != search.NAME]
+    assert len(paths) > 300
+    for path in paths:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        jsonschema.validate(content, SCHEMA)
+        run = content["run"]
+        assert run["train"]["n"] == min(run["train_images"], evaluation.TRAINING_SAMPLE), path
+
+
 def test_arms_and_seeds_named_twice_are_trained_once(study, data):
     records = go(study, data, arms=["narrow", "wide", "narrow"], seeds=[7, 3, 7])
     assert [(r.arm, r.run.seed) for r in records] == [("narrow", 7), ("narrow", 3), ("wide", 7), ("wide", 3)]
@@ -105,6 +117,14 @@ def test_a_probe_sees_the_network_before_and_after_the_training(study, data, tmp
     (path,) = (tmp_path / "test").glob("*.json")
     assert Record.load(path).probe == record.probe
     jsonschema.validate(json.loads(path.read_text()), SCHEMA)
+
+
+def test_a_probe_leaves_the_random_numbers_as_they_are(study, data):
+    study = dataclasses.replace(study, probe=lambda network, images: torch.rand(3).tolist())
+    torch.manual_seed(3)
+    expected = torch.get_rng_state()
+    go(study, data, seeds=[1], arms=["wide"])
+    assert torch.equal(torch.get_rng_state(), expected)
 
 
 def test_budgets(study, data):
@@ -202,6 +222,18 @@ def threads(monkeypatch):
     monkeypatch.setattr("cnnlib.studies.running._check_jobs", lambda jobs: None)
     for name in ("synchronize", "Stream", "set_stream"):
         monkeypatch.setattr(torch.cuda, name, lambda _: None)
+
+
+@pytest.mark.parametrize(("jobs", "together"), [(1, 1), (2, 2), (8, 4)])
+def test_a_record_says_how_many_trained_at_a_time(study, data, threads, jobs, together):
+    assert {record.run.together for record in go(study, data, jobs=jobs)} == {together}
+
+
+def test_a_record_of_an_arm_that_is_gone_is_named(study, data, tmp_path):
+    go(study, data, seeds=[0], folder=tmp_path)
+    fewer = dataclasses.replace(study, arms={"wide": study.arms["wide"]})
+    with pytest.raises(RecordError, match=r"smoke-narrow-seed0\.json is of 'narrow', which the study 'test' has not"):
+        load_records(fewer, "smoke", tmp_path)
 
 
 def test_a_second_ctrl_c_stops_no_later_training(study, data, threads, monkeypatch):

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from cnnlib.data import shapes10
 from cnnlib.studies import RecordError, Speed, StudyError, layer_times, load_speeds, measure_speed
+from cnnlib.studies import speed as speed_module
 from cnnlib.studies.speed import BATCHES, CHANNELS, KINDS, NETS, PASSES
 from cnnlib.training import ArgumentError
 from cnnlib.training.bench import Limits
@@ -50,6 +52,20 @@ def test_bytes_are_maps_and_weights_once_forward_and_thrice_in_training(speed):
     assert speed.layer("dense 3x3", 8, 2).bytes == 2 * maps + weights
     assert speed.layer("dense 3x3", 8, 2, "training").bytes == 3 * (2 * maps + weights)
     assert speed.layer("separable", 8, 2).bytes == 4 * maps + 4 * 8 * 9 + 4 * 8 * 8
+
+
+def test_a_time_is_that_of_one_call(monkeypatch):
+    calls = []
+    monkeypatch.setattr(speed_module, "time", SimpleNamespace(perf_counter=lambda: 3.0 * len(calls)))
+    assert speed_module._seconds(lambda: calls.append(1), torch.device("cpu"), 4) == 3.0
+
+
+def test_training_computes_the_gradients_of_the_images_and_of_all_weights():
+    layer = speed_module._layer("separable", 8)
+    images = torch.randn(2, 8, 4, 4, requires_grad=True)
+    gradients = speed_module._turn(layer, images, "training")()
+    assert [g.shape for g in gradients] == [images.shape, *(weight.shape for weight in layer.parameters())]
+    assert speed_module._turn(layer, images, "forward")() is None
 
 
 def test_rates_follow_from_counts_and_times(speed):

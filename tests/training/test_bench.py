@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from cnnlib.training import ArgumentError, BenchError, RecipeError
+from cnnlib.training import bench as bench_module
 from cnnlib.training.bench import (
     Bench,
     Limits,
     Loop,
     bench,
     bytes_moved,
+    cold_rounds,
     convolutions_alone,
     ladder,
     limits,
@@ -81,6 +83,50 @@ def test_bytes_are_those_of_every_operation(data, monkeypatch):
     # the sum reads all pixels, `sum` adds two single numbers; no gradient is asked for
     monkeypatch.setattr(torch.Tensor, "backward", lambda self: None)
     assert bytes_moved("flatten", data, batch_size=2) == pixels + 4 + 4 + 4
+
+
+def test_limits_count_a_multiplication_and_an_addition_and_bytes_read_and_written(monkeypatch):
+    monkeypatch.setattr(bench_module, "_best", lambda *_: 1.0)
+    assert limits(CPU, "fp32", size=64) == Limits(operations=2 * 64**3, bytes=2 * 16 * 64**2)
+
+
+@pytest.mark.parametrize(("steps", "rounds"), [(1, 4), (2, 2), (3, 2), (4, 1), (20, 1)])
+def test_on_a_gpu_the_step_is_a_graph_before_rounds_count(steps, rounds):
+    assert cold_rounds(torch.device("cuda"), steps) == rounds
+    assert cold_rounds(CPU, steps) == 1
+
+
+def test_the_usual_loop_is_that_of_many_tutorials(data, monkeypatch):
+    recipe = RECIPES["resnet-cifar"].replace(batch_size=32)
+    loader = next(bench_module._epochs_of_loader(data, recipe, workers=0))
+    assert [type(part).__name__ for part in loader.dataset.transform.transforms] == [
+        *("ToPILImage", "RandomCrop", "RandomHorizontalFlip", "ToTensor", "Normalize")
+    ]
+    options = {}
+
+    class Noting(torch.optim.SGD):
+        def __init__(self, parameters, **chosen):
+            options.update(chosen)
+            super().__init__(parameters, **chosen)
+
+    monkeypatch.setattr(torch.optim, "SGD", Noting)
+    take = bench_module._plain_step(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(4)), recipe, data, Loop()
+    )
+    images, labels = next(iter(loader))
+    assert isinstance(take(images, labels), float), "it reads the loss in every step"
+    assert options == {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+
+
+@pytest.mark.parametrize(("loop", "reads"), [(Loop(on_device=True), 0), (Loop(on_device=True, unread=True), 1)])
+def test_our_loop_reads_its_losses_once_an_epoch(data, monkeypatch, loop, reads):
+    read, tolist = [], torch.Tensor.tolist
+    recipe = RECIPES["alexnet"].replace(batch_size=32)
+    epochs = iter(train(loop, data, "alexnet-cifar", recipe, 0, CPU))
+    next(epochs)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: read.append(len(self)) or tolist(self))
+    next(epochs)
+    assert read.count(3) == reads, "three steps"
 
 
 def test_the_limits_are_measured():

@@ -2,7 +2,9 @@ import copy
 import dataclasses
 import math
 import re
+import time
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -179,6 +181,45 @@ def test_the_run_says_what_it_was(data, recipe):
     assert run.seconds > 0
     assert run.images_per_second > 0
     assert (run.train.n, run.test.n) == (96, 40)
+
+
+@pytest.mark.parametrize("broken_off", [None, 10])
+def test_the_speed_is_that_of_the_steps_alone(data, recipe, tmp_path, monkeypatch, broken_off):
+    """A step takes a second and an evaluation a hundred. The first step of a session, which compiles, takes fifty."""
+    clock, taken = [0.0], []
+
+    def step(self, *arguments, step=step_module.Step.__call__):
+        clock[0] += 1 if taken else 50
+        taken.append(1)
+        if len(taken) == broken_off:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    def evaluation(*arguments, evaluate=engine.evaluate, **options):
+        clock[0] += 100
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: clock[0], monotonic=time.monotonic))
+    monkeypatch.setattr(step_module.Step, "__call__", step)
+    monkeypatch.setattr(engine, "evaluate", evaluation)
+    options = {"checkpoint": tmp_path / "x", "checkpoint_every": 0}
+    if broken_off:
+        with pytest.raises(KeyboardInterrupt):
+            train(SMALL, data, recipe, **options)
+        taken.clear()
+    assert train(SMALL, data, recipe, **options).images_per_second == pytest.approx(16)
+
+
+def test_convolutions_are_exact_and_the_same_every_time(tiny, data, recipe):
+    """cuDNN's flags are those of the process, so a machine without a GPU shows what one would see."""
+    seen, flags = set(), ("deterministic", "benchmark", "allow_tf32")
+    note = lambda *_: seen.add(tuple(getattr(torch.backends.cudnn, flag) for flag in flags))  # noqa: E731
+    tiny.register_forward_hook(note)
+    before = [getattr(torch.backends.cudnn, flag) for flag in flags]
+    train(tiny, data, recipe.limited(steps=1))
+    evaluate(tiny, data)
+    assert seen == {(True, False, False)}
+    assert [getattr(torch.backends.cudnn, flag) for flag in flags] == before
 
 
 def test_an_activation_can_be_given_by_name(data, recipe):

@@ -25,6 +25,27 @@ def test_lengths_of_the_papers_recipes(name, images, steps, epoch_steps):
     assert RECIPES[name].steps_per_epoch(images) == epoch_steps
 
 
+@pytest.mark.parametrize(
+    ("name", "batch", "lr", "decay", "nesterov", "falls", "factor"),
+    [  # falls: where the rate changes, in the papers' steps or epochs, and the length there
+        ("resnet-cifar", 128, 0.1, 1e-4, False, (32_000, 48_000, 64_000), 0.1),
+        ("resnet110-cifar", 128, 0.1, 1e-4, False, (32_000, 48_000, 64_000), 0.1),
+        ("resnet-imagenet", 256, 0.1, 1e-4, False, (30, 60, 90), 0.1),
+        ("wrn", 128, 0.1, 5e-4, True, (60, 120, 160, 200), 0.2),
+        ("densenet", 64, 0.1, 1e-4, True, (150, 225, 300), 0.1),
+        ("resnext", 128, 0.1, 5e-4, True, (150, 225, 300), 0.1),
+        ("stochastic-depth", 128, 0.1, 1e-4, True, (250, 375, 500), 0.1),
+        ("alexnet", 128, 0.01, 5e-4, False, (22.5, 45, 67.5, 90), 0.1),
+    ],
+)
+def test_the_papers_recipes(name, batch, lr, decay, nesterov, falls, factor):
+    recipe, (*milestones, length) = RECIPES[name], falls
+    assert (recipe.batch_size, recipe.lr, recipe.weight_decay, recipe.nesterov) == (batch, lr, decay, nesterov)
+    assert (recipe.momentum, recipe.gamma) == (0.9, factor)
+    assert [milestone * length for milestone in recipe.milestones] == pytest.approx(milestones)
+    assert (recipe.iterations or recipe.epochs) == length
+
+
 def test_resnet_schedule_is_that_of_the_paper():
     recipe = RECIPES["resnet-cifar"]
     assert (recipe.batch_size, recipe.momentum, recipe.nesterov, recipe.weight_decay) == (128, 0.9, False, 1e-4)

@@ -1,12 +1,14 @@
 """Times of training steps: in turns, with counts beside them."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import create
-from cnnlib.training import ArgumentError, BenchError, StepTimes, step_times
-from cnnlib.training.bench import bytes_moved, traffic
+from cnnlib.training import ArgumentError, BenchError, StepTimes, step_times, timing
+from cnnlib.training.bench import Loop, bytes_moved, traffic
 from cnnlib.training.timing import Work
 
 NAMES = ("alexnet-cifar", "wrn-10-2.75")
@@ -28,14 +30,30 @@ def test_networks_take_turns(data, monkeypatch):
     order = []
 
     def train(loop, data, model, recipe, workers, device):
+        assert loop == Loop(on_device=True, channels_last=True, unread=True, less_memory=True, precision="bf16")
         assert len(data.train_labels) == recipe.batch_size == 4
         while True:
             order.append(model)
             yield 4
 
     monkeypatch.setattr("cnnlib.training.timing.train", train)
-    step_times(data, NAMES, batch_size=4, rounds=2)
+    step_times(data, NAMES, batch_size=4, rounds=2, device="cpu", precision="bf16")
     assert order == 3 * list(NAMES)
+
+
+def test_cold_rounds_are_not_counted(data, monkeypatch):
+    clock = [0.0]
+
+    def train(loop, data, model, recipe, workers, device):
+        for seconds in (5.0, 4.0, 3.0, 2.0, 1.0):
+            clock[0] += seconds
+            yield 4
+
+    monkeypatch.setattr(timing, "train", train)
+    monkeypatch.setattr(timing, "cold_rounds", lambda device, steps: 2 + steps)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    times = step_times(data, NAMES, batch_size=4, rounds=2, device="cpu", precision="fp32")
+    assert times.seconds == dict.fromkeys(NAMES, (2.0, 1.0))
 
 
 def test_work_is_that_of_the_network_for_these_classes(times, data):

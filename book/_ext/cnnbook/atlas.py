@@ -180,9 +180,10 @@ def alone(plate: Plate, content: Content) -> str:
     """A page with the drawings of a plate in full size, and what they show in words."""
     media = 'media="(prefers-color-scheme: dark)"'
     parts = "".join(
-        f'<h2>{escape(one.title)}</h2><picture><source {media} srcset="{escape(one.dark)}">'
+        f'<h2>{escape(one.title)}</h2><div tabindex="0" role="group" aria-label="Drawing of {escape(one.title)}">'
+        f'<picture><source {media} srcset="{escape(one.dark)}">'
         f'<img src="{escape(one.light)}" width="{one.width}" height="{one.height}" loading="lazy" '
-        f'alt="Drawing of {escape(one.title)}, in words below"></picture><p>{escape(one.words)}</p>'
+        f'alt="Drawing of {escape(one.title)}, in words below"></picture></div><p>{escape(one.words)}</p>'
         for one in content.drawings
     )
     light, dark = (
@@ -191,7 +192,7 @@ def alone(plate: Plate, content: Content) -> str:
     css = (
         f":root{{{variables(light)}}}@media(prefers-color-scheme:dark){{:root{{{variables(dark)}}}}}"
         "body{max-width:44rem;margin:2rem auto;padding:0 1rem;background:var(--paper);color:var(--ink);"
-        "font:1rem/1.6 system-ui,sans-serif}a{color:var(--blue)}img{display:block}"
+        "font:1rem/1.6 system-ui,sans-serif}a{color:var(--blue)}img{display:block}div{overflow-x:auto}"
     )
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Drawings of {escape(plate.title)}</title>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def add_provenance(app: Sphinx, doctree: nodes.document) -> None:
     facts = facts_of(app, app.env.docname)
     title = next(doctree.findall(nodes.title), None)
     if facts and title:
-        note = nodes.paragraph("", made_with(facts), classes=["cnn-provenance"])
+        text = f'<p class="cnn-provenance">{escape(made_with(facts))}</p>'
+        note = nodes.raw("", text, format="html")  # so that no description of the page begins with it
         title.parent.insert(title.parent.index(title) + 1, note)
 
 

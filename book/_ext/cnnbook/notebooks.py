@@ -50,7 +50,7 @@ class Repository:
     @property
     def archive(self) -> str:
         """The zip that pip installs."""
-        return f"{self.url}/archive/refs/heads/{self.branch}.zip"
+        return f"{self.url.rstrip('/')}/archive/refs/heads/{self.branch}.zip"
 
     def colab(self, path: str) -> str:
         """The address that opens the notebook at ``path`` on Colab."""

@@ -141,6 +141,7 @@ document.querySelectorAll("figure.cnn-conv:not([data-live])").forEach((root) => 
     find("figcaption").setAttribute("aria-live", "off"); // nobody wants to hear every step
     timer = setInterval(() => {
       if (!root.isConnected) return stop();
+      if (!now.output) return; // no output, nothing to walk over
       const next = (at.out[0] * now.output + at.out[1] + 1) % (now.output * now.output || 1);
       choose("out", Math.floor(next / now.output), next % now.output);
     }, 600);

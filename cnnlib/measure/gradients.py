@@ -129,10 +129,12 @@ def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor
     """Return a mapping that a forward pass fills with the first output of each module, its gradient kept."""
     outputs: dict[nn.Module, Tensor] = {}
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if module not in outputs and output.requires_grad:
             output.retain_grad()
             outputs[module] = output
+            return output.clone()  # the next layer may write into what it gets
+        return None
 
     for module in modules:
         module.register_forward_hook(keep)

@@ -44,7 +44,10 @@ def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]
     images = images.detach().clone().requires_grad_()
     kept: dict[str, Tensor] = {"": images}
     for name in filter(None, layers):
-        modules[name].register_forward_hook(lambda layer, inputs, output, name=name: kept.update({name: output}))
+        # The net goes on with a copy, because the next layer may write into what it gets.
+        modules[name].register_forward_hook(
+            lambda layer, inputs, output, name=name: kept.update({name: output}) or output.clone()
+        )
     with torch.enable_grad(), torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         first = net(images)[:, 0].sum()
         gradients = torch.autograd.grad(first, [kept[name] for name in layers])

@@ -69,6 +69,17 @@ def test_the_random_numbers_of_dropout_are_not_taken_from_the_caller():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_what_the_next_layer_does_in_place_does_not_count():
+    def stack(inplace):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Hardswish(inplace), nn.Flatten(), nn.Linear(4 * 14 * 14, 2)
+        )
+
+    layers = ["0", "1", "2"]
+    assert gradient_correlation(stack(True), line(), layers) == gradient_correlation(stack(False), line(), layers)
+
+
 def test_plain_nets_shatter_and_residual_ones_do_not():
     found = {}
     for name in ("plain20", "resnet20"):

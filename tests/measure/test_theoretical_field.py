@@ -22,6 +22,7 @@ from cnnlib.measure import (
     NotTraceable,
     UnknownLayer,
     UnsupportedOperation,
+    layer_table,
     receptive_field,
 )
 from cnnlib.models import layers
@@ -89,6 +90,17 @@ class Crop(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :, self.start :: self.step, -SIDE // 2 :]
+
+
+class Applies(nn.Module):
+    """Applies one function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
 
 
 def same(kernel: tuple[int, int], dilation: int) -> nn.Module:
@@ -297,10 +309,44 @@ def test_statistics_over_the_image_see_it_all():
     assert (final.whole, final.stride) == (True, 1)
 
 
-@pytest.mark.parametrize("dim", [2, -1])
-def test_a_softmax_over_positions_sees_it_all(dim):
+@pytest.mark.parametrize("dim", [1, -3, None])  # None leaves the choice to PyTorch, which takes the channels
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice for softmax")
+def test_a_softmax_over_channels_sees_no_more(dim):
     final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Softmax(dim)), (2, 16, 16)).final
-    assert (final.whole, final.stride, final.output) == (True, 1, (14, 14))
+    assert (final.kind, final.size, final.whole, final.output) == ("Softmax", 3, False, (14, 14))
+
+
+@pytest.mark.parametrize("layer", [nn.Softmax(2), nn.Softmax(-1), nn.GLU(), nn.GLU(2)], ids=repr)
+def test_layers_that_go_over_rows_or_columns_alone_are_refused(layer):
+    with pytest.raises(UnsupportedOperation, match=r"in module '1' is not known: it .*maps"):
+        receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), layer), (2, 16, 16))
+
+
+@pytest.mark.parametrize("gate", [nn.GLU(1), lambda x: F.glu(x, dim=-3)])
+def test_gates_of_channels_see_no_more(gate):
+    final = receptive_field(Applies(gate), (2, 16, 16)).final
+    assert (final.size, final.whole, final.output) == (1, False, (16, 16))
+
+
+@pytest.mark.parametrize(
+    "pool", [lambda x: x.mean((2, 3)), lambda x: x.mean(axis=(-2, -1)), lambda x: x.amax((1, 2, 3)), torch.sum]
+)
+def test_what_goes_over_rows_and_columns_sees_everything(pool):
+    *_, last = receptive_field(Applies(pool), (2, 16, 12)).rows
+    assert (last.whole, last.size, last.output) == (True, (16, 12), ())
+
+
+@pytest.mark.parametrize("convert", [lambda x, y: y.type_as(x), lambda x, y: y.to(x)])
+def test_a_conversion_reads_the_type_of_its_second_argument_alone(convert):
+    class Converts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.narrow = nn.Conv2d(2, 4, 7, padding=3), nn.Conv2d(2, 4, 3, padding=1)
+
+        def forward(self, x):
+            return convert(self.wide(x), self.narrow(x))
+
+    assert receptive_field(Converts(), (2, 16, 16)).final.size == 3
 
 
 def test_a_function_that_returns_its_input_adds_no_row():
@@ -396,6 +442,12 @@ def test_an_unknown_operation_is_named():
     "operation",
     [
         lambda x: x.transpose(2, 3),
+        lambda x: x.clone().transpose_(2, 3),
+        lambda x: x.clone().cumsum_(2),
+        lambda x: x.clone().copy_(x[:, :, :1]),
+        lambda x: x.mean(3, keepdim=True),
+        lambda x: x.sum(axis=2),
+        lambda x: F.glu(x),
         lambda x: x.permute(0, 2, 3, 1),
         lambda x: x[:, :, 0],
         lambda x: torch.cat([x, x], 2),
@@ -406,12 +458,23 @@ def test_an_unknown_operation_is_named():
     ],
 )
 def test_operations_that_rearrange_maps_are_refused(operation):
-    class Rearranging(nn.Module):
-        def forward(self, x):
-            return operation(x)
-
     with pytest.raises(UnsupportedOperation):
-        receptive_field(Rearranging(), (1, 8, 8))
+        receptive_field(Applies(operation), (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: torch.cat([x, x], axis=1),
+        lambda x: torch.chunk(x, chunks=2, dim=1),
+        lambda x: x.permute(dims=(0, 1, 2, 3)),
+    ],
+)
+def test_arguments_without_a_rule_are_refused(operation):
+    with pytest.raises(UnsupportedOperation, match="unexpected keyword argument"):
+        receptive_field(Applies(operation), (2, 8, 8))
+    table = layer_table(Applies(operation), (2, 8, 8))
+    assert "No receptive fields: the receptive field of" in str(table)
 
 
 def test_branches_at_different_strides_are_refused():

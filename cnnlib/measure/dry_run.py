@@ -117,7 +117,13 @@ class Memory:
 
 
 def smallest_input(model: nn.Module, channels: int = 3) -> int | None:
-    """Return the side of the smallest square image that the network takes, or None if none up to 512 works."""
+    """Return the side of the smallest square image that the network takes, in pixels.
+
+    It is None if none up to 512 works, or if the network cannot run without data.
+
+    Raises:
+        BadArgument: if the network has lazy modules that have not seen an input yet.
+    """
     size = first_accepted(model, ((channels, side, side) for side in range(1, LARGEST_TRIED + 1)))
     return size and size[-1]
 
@@ -133,7 +139,7 @@ def first_accepted(model: nn.Module, input_sizes: Iterable[tuple[int, ...]]) -> 
             return False
         return True
 
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
         return next(filter(takes, input_sizes), None)
 
 

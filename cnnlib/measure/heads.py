@@ -76,7 +76,9 @@ def head_gradients(
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(lambda layer, *_: called.setdefault(layer))
     with torch.enable_grad(), torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
+        if images.is_cuda:
+            torch.cuda.default_generators[images.device.index].manual_seed(0)
         answer = net(images)
         if not isinstance(answer, WithAuxiliary) or not answer.auxiliary:
             raise BadArgument(f"{type(model).__name__} has no auxiliary heads; make it with auxiliary=True")

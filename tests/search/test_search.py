@@ -86,11 +86,13 @@ def test_rewards_lead_the_search(parts, monkeypatch):
     assert mean["random-shared"] < 0.35
 
 
-def test_a_search_leaves_the_random_state_alone(parts):
+@pytest.mark.parametrize("way", ["nas", "enas"])
+def test_a_search_leaves_the_random_states_alone(way, parts, monkeypatch):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    search("enas", parts, EFFORT)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("generators of GPUs were seeded"))
+    search(way, parts, EFFORT)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -101,6 +103,30 @@ def test_updates_are_spread_over_the_steps_after_the_warmup():
     assert due[21] == 2
     assert due[100] == 160
     assert sorted(due) == due
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        *(
+            ({name: 0}, f"{name} must be at least 1, not 0")
+            for name in ("steps", "updates", "proposals", "candidates", "children", "train", "validation", "channels")
+        ),
+        ({"warmup": 1.0}, "a warm-up of 1 of 6 steps leaves none"),
+        ({"warmup": 0.95}, "a warm-up of 0.95 of 6 steps leaves none"),
+        ({"warmup": -0.5}, "a warm-up of -0.5 of 6"),
+        ({"children": 4}, "6 steps cannot be shared equally among 4 children"),
+    ],
+)
+def test_an_effort_that_makes_no_search_is_refused(wrong, words):
+    with pytest.raises(SearchError, match=words):
+        dataclasses.replace(EFFORT, **wrong)
+
+
+@pytest.mark.parametrize(("train", "validation"), [(80, 0), (-5, 10)])
+def test_both_parts_need_an_image(images, train, validation):
+    with pytest.raises(SearchError, match=f"at least one image, not {train} and {validation}"):
+        split(images, train, validation)
 
 
 def test_an_unknown_way_is_refused(parts):

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from cnnlib.data.images import ImageSet, channel_statistics
+from cnnlib.data.images import DataError, ImageSet, channel_statistics
 
 Array = np.ndarray
 
@@ -103,10 +103,15 @@ def shapes10(train: int = 50_000, test: int = 10_000, seed: int = 0) -> ImageSet
     The classes take turns, so every prefix is balanced; fewer images of a seed are the first ones of more.
 
     Args:
-        train: number of training images.
-        test: number of test images.
+        train: number of training images, at least 1.
+        test: number of test images; may be 0.
         seed: another seed, another data set.
+
+    Raises:
+        DataError: if there are fewer images.
     """
+    if train < 1 or test < 0:
+        raise DataError(f"Shapes-10 needs at least one training image, not {train} and {test} test images")
     train_images, test_images = _draw(train, seed, split=0), _draw(test, seed, split=1)
     mean, std = channel_statistics(train_images)
     return ImageSet(

@@ -93,6 +93,9 @@ def test_normalise_keeps_the_memory_format_and_its_input():
     before = images.clone()
     assert normalise(images, (0.5,) * 3, (0.25,) * 3).is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before)
+    floats = before.float()
+    assert torch.equal(normalise(floats, (0.5,) * 3, (0.25,) * 3), normalise(images, (0.5,) * 3, (0.25,) * 3))
+    assert torch.equal(floats, before.float())
 
 
 def test_bad_input_is_answered_clearly():

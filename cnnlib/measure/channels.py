@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import example, private_copy
 from cnnlib.measure.errors import BadArgument
 from cnnlib.models.senet import SqueezeExcitation
 
@@ -82,7 +82,7 @@ def channel_weights(
     if not modules or len(classes) < 2:
         what = "no squeeze-and-excitation module" if not modules else "images of one class only"
         raise BadArgument(f"channel_weights compares classes in SE modules, and {type(model).__name__} has {what}")
-    example = next(net.parameters())
+    of_weights = example(net)
     seen: dict[str, list[Tensor]] = {name: [] for name in modules}
     for name, module in modules.items():
         module.excite.register_forward_hook(
@@ -90,7 +90,7 @@ def channel_weights(
         )
     with torch.no_grad():
         for batch in images.split(batch_size):
-            net(batch.to(example.device, example.dtype))
+            net(batch.to(of_weights))
     return tuple(_summarised(name, torch.cat(weights), labels.cpu(), classes.cpu()) for name, weights in seen.items())
 
 

@@ -190,7 +190,7 @@ def activation_bytes(model: nn.Module, input_size: tuple[int, ...]) -> int:
 
         def count(module: nn.Module, inputs: tuple, output: Any) -> None:
             nonlocal values
-            values += sum(one.numel() for one in _tensors(output) if memory.is_new(one))
+            values += memory.new_values(_tensors(output))
 
         skip_arithmetic(net)
         for module in net.modules():
@@ -283,7 +283,7 @@ class _Watcher:
     def _leave(self, output: Any) -> None:
         self._book()
         call = self._running.pop()
-        call.activation_bytes = sum(FP32_BYTES * one.numel() for one in _tensors(output) if self._memory.is_new(one))
+        call.activation_bytes = FP32_BYTES * self._memory.new_values(_tensors(output))
         self.ended.append(call)
 
     def _book(self) -> None:

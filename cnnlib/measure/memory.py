@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cnnlib.measure.dry_run import Memory, on_copy
+from cnnlib.measure.dry_run import Memory, on_copy, with_gradient
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.rendering import megabytes, shape_text
 from cnnlib.table import Column, Table
@@ -139,7 +139,7 @@ def _saved(net: nn.Module, images: Tensor) -> int:
 def _peak(net: nn.Module, images: Tensor) -> int:
     """Most bytes that are alive at one moment of a forward and backward pass."""
     with _Alive(images, *net.parameters(), *net.buffers()) as alive:
-        outputs = [leaf for leaf in tree_leaves(net(images)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        outputs = with_gradient(net(images))
         torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
     return alive.peak
 

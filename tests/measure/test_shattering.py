@@ -103,6 +103,38 @@ def test_the_network_stays_as_it_is():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Branches(nn.Module):
+    """Puts out logits and those of a head; one layer does not reach them, one is not called."""
+
+    def __init__(self):
+        super().__init__()
+        self.main, self.head, self.cut, self.spare = (nn.Linear(768, 2) for _ in range(4))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.main(x) + self.cut(x).detach(), self.head(x)
+
+
+def test_the_logits_are_those_of_the_main_answer():
+    net = Branches()
+    assert gradient_correlation(net, line(), ["", "main"]) == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize("layer", ["head", "cut", "spare"])
+def test_layers_that_do_not_reach_the_logits_are_named(layer):
+    with pytest.raises(BadArgument, match=f"the first logit of Branches does not depend on what '{layer}' puts out"):
+        gradient_correlation(Branches(), line(2), ["main", layer])
+
+
+def test_a_net_that_ignores_the_images_is_told_so():
+    class Constant(nn.Module):
+        def forward(self, x):
+            return x.detach().flatten(1)
+
+    with pytest.raises(BadArgument, match="the first logit of Constant does not depend on the images"):
+        gradient_correlation(Constant(), line(2), [""])
+
+
 def test_bad_arguments():
     net = create("resnet20")
     with pytest.raises(BadArgument, match="at least two"):

@@ -304,6 +304,11 @@ def test_an_adaptive_pooling_is_a_pooling_where_it_divides(pool):
     assert (uneven.size, uneven.stride, uneven.aligned) == (2, 7 / 6, False)
 
 
+def test_an_even_pooling_does_not_mend_branches_that_are_not_aligned():
+    net = nn.Sequential(Sum(nn.Conv2d(2, 2, 3, stride=2, padding=1), nn.AvgPool2d(2)), nn.AdaptiveAvgPool2d(4))
+    assert not receptive_field(net, (2, 32, 32)).final.aligned
+
+
 def test_statistics_over_the_image_see_it_all():
     final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4)), (2, 16, 16)).final
     assert (final.whole, final.stride) == (True, 1)
@@ -373,6 +378,32 @@ def test_channels_may_be_split_shuffled_and_normalised():
     assert (field.final.size, field.final.kind, field.final.whole) == (3, "softmax", False)
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [
+        *(operator.methodcaller(name) for name in ["contiguous", "clone", "detach", "float", "half", "double"]),
+        *(lambda x: x.to(torch.float64), lambda x: x.type(torch.float64), lambda x: x.expand_as(x)),
+        *(lambda x: x.permute(0, 1, 2, 3), lambda x: x.permute((1, 0, 2, 3)), lambda x: x.transpose(0, 1)),
+    ],
+)
+def test_what_leaves_positions_alone_sees_no_more(operation):
+    final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), Applies(operation)), (2, 16, 16)).final
+    assert (final.name.split(".")[0], final.size, final.whole, final.output) == ("1", 3, False, (14, 14))
+
+
+def test_a_module_of_several_outputs_is_called_by_its_first():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.narrow, self.wide = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 5)
+
+        def forward(self, x):
+            return self.narrow(x), [self.wide(x)]
+
+    field = receptive_field(nn.Sequential(Two()), (1, 16, 16))
+    assert field["0"] is field["0.narrow"]
+
+
 def test_functional_layers_are_understood():
     class Functional(nn.Module):
         def __init__(self):
@@ -425,6 +456,8 @@ def test_without_a_size_the_usual_ones_are_tried():
     assert receptive_field(nn.Conv2d(3, 8, 5)).input_size == (3, 224, 224)
     lenet = nn.Sequential(nn.Conv2d(1, 6, 5), nn.Flatten(), nn.Linear(6 * 24 * 24, 10))
     assert receptive_field(lenet).input_size == (1, 28, 28)
+    for_cifar = nn.Sequential(nn.Conv2d(3, 6, 5), nn.Flatten(), nn.Linear(6 * 28 * 28, 10))
+    assert receptive_field(for_cifar).input_size == (3, 32, 32)
     with pytest.raises(BadArgument, match="which input_size"):
         receptive_field(nn.Sequential(nn.Conv2d(1, 6, 5), nn.Flatten(), nn.Linear(1, 10)))
 

@@ -1,6 +1,7 @@
 """The search itself: what it sees, what it spends, what it returns."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -61,6 +62,47 @@ def test_the_best_candidate_is_returned(way, parts):
     assert (found.plan, found.reward) in found.candidates
     assert found.reward == max(reward for _, reward in found.candidates)
     assert all(Space().decisions(plan) for plan, _ in found.candidates)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_step_has_the_rate_of_the_effort_and_a_batch_of_its_own(way, parts, monkeypatch):
+    numbers, rates = [], []
+    batch_of, take = loop_module.Batches.__getitem__, loop_module.Step.__call__
+    monkeypatch.setattr(loop_module.Batches, "__getitem__", lambda self, n: numbers.append(n) or batch_of(self, n))
+    monkeypatch.setattr(loop_module.Step, "__call__", lambda self, *batch: rates.append(batch[2]) or take(self, *batch))
+    search(way, parts, EFFORT)
+    assert numbers == list(range(EFFORT.steps))
+    assert rates == [EFFORT.lr] * EFFORT.steps
+
+
+def test_proposals_are_rewarded_on_different_images(parts, monkeypatch):
+    parts_seen, right = [], loop_module._Search._right
+    monkeypatch.setattr(
+        loop_module._Search, "_right", lambda self, net, which: parts_seen.append(which) or right(self, net, which)
+    )
+    search("enas", parts, EFFORT)
+    rewarded, compared = parts_seen[: 4 * 2], parts_seen[4 * 2 :]
+    assert len({part.start for part in rewarded}) == 4 * 2
+    assert all(part.stop - part.start == EFFORT.batch_size and part.stop <= EFFORT.validation for part in rewarded)
+    assert compared == [slice(None)] * 3
+
+
+def test_each_child_begins_with_weights_of_its_own(parts, monkeypatch):
+    stems, prepare = [], loop_module.batch_statistics
+
+    def record(net):
+        stems.append(next(net.stem.parameters()).clone())
+        return prepare(net)
+
+    monkeypatch.setattr(loop_module, "batch_statistics", record)
+    search("nas", parts, EFFORT)
+    assert len(stems) == EFFORT.children
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(stems, 2))
+
+
+def test_the_controller_expects_no_more_than_chance_at_first(parts):
+    one = loop_module._Search(WAYS["nas"], parts, EFFORT, Space(), 0, torch.device("cpu"))
+    assert one.proposer.baseline == 0.1
 
 
 def test_only_a_controller_changes_its_proposals(parts):

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from cnnlib.data.bits import Random
 from cnnlib.data.images import DataError, ImageSet, channel_statistics
 
 Array = np.ndarray
@@ -141,18 +142,12 @@ def _draw(count: int, seed: int, split: int) -> torch.Tensor:
     return torch.from_numpy(images[:count])
 
 
-class _Random:
+class _Random(Random):
     """Random numbers for ``count`` images, shaped so that they broadcast over (count, rows, columns)."""
-
-    def __init__(self, seed: tuple[int, ...], count: int) -> None:
-        self.count = count
-        self.bits = np.random.PCG64(np.random.SeedSequence(seed))
 
     def uniform(self, low: float, high: float, *shape: int) -> Array:
         """Return float32 numbers in [low, high), (count, *shape), by default (count, 1, 1)."""
-        shape = (self.count, *(shape or (1, 1)))
-        raw = self.bits.random_raw(int(np.prod(shape))) >> np.uint64(40)
-        return low + np.float32(high - low) * (raw.astype(np.float32) * np.float32(2**-24)).reshape(shape)
+        return self(low, high, *(shape or (1, 1)))
 
     def choice(self, probability: float) -> Array:
         """Return bools (count, 1, 1), true with this probability."""

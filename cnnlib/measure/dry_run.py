@@ -60,6 +60,8 @@ def on_copy(
     The copy has no data where the network can run like that, else it is a full one and the images are black.
 
     Raises:
+        BadArgument: if ``input_size`` is no shape of one image, or the network has lazy modules that have not seen an
+            input yet.
         DoesNotFit: if the network cannot take such images; names the smallest square ones that it takes.
     """
     if not input_size or any(not isinstance(length, int) or length < 1 for length in input_size):

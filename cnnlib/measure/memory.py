@@ -88,7 +88,8 @@ def training_memory(
     is one of :data:`OPTIMIZER_STATES`.
 
     Raises:
-        BadArgument: if the optimiser is unknown or the batch is empty.
+        BadArgument: if the optimiser is unknown, the batch is empty, ``input_size`` is no shape of one image, or the
+            network has lazy modules that have not seen an input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
     if optimizer not in OPTIMIZER_STATES:

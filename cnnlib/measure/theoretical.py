@@ -130,6 +130,8 @@ def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = 
     a layer that sees the whole input; without it the sizes of ImageNet, CIFAR and MNIST are tried.
 
     Raises:
+        BadArgument: if ``input_size`` is no shape of one image, if it is left out and none of the usual ones will do,
+            or if the network has lazy modules that have not seen an input yet.
         NotTraceable: if ``torch.fx`` cannot write the network down as a graph.
         UnsupportedOperation: if no rule is known for one of its operations.
         DoesNotFit: if the network does not take images of this size.

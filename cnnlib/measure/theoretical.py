@@ -313,10 +313,6 @@ def _whole(out, input, *_, **__):
     return replace(input, whole=True)
 
 
-def _unchanged(out, input, *_, **__):
-    return input
-
-
 def _reshape(out, input, *_, **__):
     if len(out) > 2 and out[-2:] == input.shape[-2:]:
         return input
@@ -358,7 +354,6 @@ _RULES: dict[str, Callable[..., _Map]] = {
     **dict.fromkeys(("softmax", "log_softmax"), _softmax),
     **dict.fromkeys(("chunk", "split"), _split),
     **dict.fromkeys(("group_norm", "instance_norm"), _whole),
-    **dict.fromkeys(("to", "type_as"), _unchanged),  # what says the type is not read
     **dict.fromkeys(("flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze"), _reshape),
     **dict.fromkeys(("transpose", "swapaxes"), _transpose),
     "permute": _permute,
@@ -372,7 +367,7 @@ relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardtanh hardswi
 softsign softshrink hardshrink threshold prelu rrelu
 batch_norm local_response_norm channel_shuffle native_channel_shuffle
 dropout dropout1d dropout2d alpha_dropout feature_alpha_dropout
-contiguous clone detach float half double type expand_as
+contiguous clone detach to float half double type type_as expand_as
 """
 _POINTWISE = frozenset(_POINTWISE_NAMES.split())
 _POINTWISE_MODULES = (
@@ -468,7 +463,10 @@ class _Walk(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        sources = [source for source in n.all_input_nodes if source in self._maps]
+        read = (
+            n.args[:1] if n.target in ("to", "type_as") else n.all_input_nodes
+        )  # of a second one only the type counts
+        sources = [source for source in read if source in self._maps]
         if n.op == "placeholder" and isinstance(value, Tensor):
             self._image = tuple(value.shape[-2:])
             self._record(n, "input", "image", value, _Map(None, (_Span(), _Span()), whole=False))

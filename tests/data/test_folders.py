@@ -168,7 +168,7 @@ def test_a_number_of_workers_that_makes_no_sense(root):
 
 
 def test_workers_leave_interrupts_to_the_process_that_trains():
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         folders._ignore_interrupts(0)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -341,7 +341,7 @@ def test_what_goes_over_rows_and_columns_sees_everything(pool):
     assert (last.whole, last.size, last.output) == (True, (16, 12), ())
 
 
-@pytest.mark.parametrize("convert", [lambda x, y: y.type_as(x), lambda x, y: y.to(x)])
+@pytest.mark.parametrize("convert", [lambda x, y: y.type_as(x), lambda x, y: y.type_as(other=x), lambda x, y: y.to(x)])
 def test_a_conversion_reads_the_type_of_its_second_argument_alone(convert):
     class Converts(nn.Module):
         def __init__(self):
@@ -352,6 +352,21 @@ def test_a_conversion_reads_the_type_of_its_second_argument_alone(convert):
             return convert(self.wide(x), self.narrow(x))
 
     assert receptive_field(Converts(), (2, 16, 16)).final.size == 3
+
+
+def test_a_constant_that_is_converted_sees_nothing():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 4, 3)
+            self.register_buffer("mask", torch.ones(4, 1, 1))
+
+        def forward(self, x):
+            x = self.conv(x)
+            return x * self.mask.type_as(x) + self.mask.to(x)
+
+    final = receptive_field(Masked(), (2, 16, 16)).final
+    assert (final.size, final.whole, final.output) == (3, False, (14, 14))
 
 
 def test_a_function_that_returns_its_input_adds_no_row():

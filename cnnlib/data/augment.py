@@ -77,7 +77,7 @@ def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[floa
     Raises:
         ValueError: if mean or deviation is not one number a channel.
     """
-    return images.float().div_(255).sub_(_by_channel(mean, images)).div_(_by_channel(std, images))
+    return images.to(torch.float32, copy=True).div_(255).sub_(_by_channel(mean, images)).div_(_by_channel(std, images))
 
 
 def _by_channel(values: Sequence[float] | Tensor, images: Tensor) -> Tensor:

@@ -177,7 +177,11 @@ def verify(name: str = "cifar10", root: str | Path | None = None) -> list[FileCh
 
 
 def data_folder(root: str | Path | None = None) -> Path:
-    """Return the folder that :func:`load` reads: ``root``, else ``CNNLIB_DATA``, else the cache."""
+    """Return the folder that :func:`load` reads: ``root``, else ``CNNLIB_DATA``, else the cache.
+
+    Raises:
+        DataError: if ``CNNLIB_DATA`` is no absolute path.
+    """
     strict = _strict_folder(root)
     return strict[0] if strict else cache_folder()
 

@@ -100,8 +100,10 @@ class ImageSet:
         The choice depends on ``n`` and ``seed`` only. Test images, mean and std stay those of the full set.
 
         Raises:
-            DataError: if a class has too few images.
+            DataError: if a class has too few images, or ``n`` is not positive.
         """
+        if n < 1:
+            raise DataError(f"a subset needs at least one training image, not {n}")
         generator = torch.Generator().manual_seed(seed)
         labels = self.train_labels.cpu()
         each, more = divmod(n, len(self.classes))

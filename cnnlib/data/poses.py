@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnlib.data.bits import Random
 from cnnlib.data.images import DataError
 
 Array = np.ndarray
@@ -62,22 +63,9 @@ def poses(count: int, seed: int = 0) -> PoseSet:
     """
     if count < 1:
         raise DataError(f"draw at least one figure, not {count}")
-    blocks = [_draw(_Random((seed, start), BLOCK)) for start in range(0, count, BLOCK)]
+    blocks = [_draw(Random((seed, start), BLOCK)) for start in range(0, count, BLOCK)]
     images, joints = (torch.from_numpy(np.concatenate(parts))[:count] for parts in zip(*blocks, strict=True))
     return PoseSet(images[:, None].contiguous(), joints.contiguous())
-
-
-class _Random:
-    """Uniform random numbers whose bits numpy guarantees, float32 (count, *shape)."""
-
-    def __init__(self, seed: tuple[int, ...], count: int) -> None:
-        self.count = count
-        self.bits = np.random.PCG64(np.random.SeedSequence(seed))
-
-    def __call__(self, low: float, high: float, *shape: int) -> Array:
-        raw = self.bits.random_raw(self.count * int(np.prod(shape))) >> np.uint64(40)
-        fraction = raw.astype(np.float32) * np.float32(2**-24)
-        return np.float32(low) + np.float32(high - low) * fraction.reshape(self.count, *shape)
 
 
 def _towards(degrees: Array) -> Array:
@@ -87,7 +75,7 @@ def _towards(degrees: Array) -> Array:
     return np.stack([np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)
 
 
-def _skeleton(random: _Random) -> dict[str, Array]:
+def _skeleton(random: Random) -> dict[str, Array]:
     """Return the points (N, 2) of figures in pixels, x to the right and y downwards, somewhere in the picture."""
     trunk, turn = random(8, 11)[:, None], random(-180, 180)
     up = -_towards(turn)
@@ -106,7 +94,7 @@ def _skeleton(random: _Random) -> dict[str, Array]:
     return _placed(points, random)
 
 
-def _placed(points: dict[str, Array], random: _Random) -> dict[str, Array]:
+def _placed(points: dict[str, Array], random: Random) -> dict[str, Array]:
     """Shift each figure to a random place at which all its points are in the picture."""
     scale = points.pop("scale")
     everything = np.stack(list(points.values()), axis=1)
@@ -116,7 +104,7 @@ def _placed(points: dict[str, Array], random: _Random) -> dict[str, Array]:
     return {name: point + shift for name, point in points.items()} | {"scale": scale}
 
 
-def _draw(random: _Random) -> tuple[Array, Array]:
+def _draw(random: Random) -> tuple[Array, Array]:
     """Return images, uint8 (count, 40, 40), and joints, float32 (count, 7, 2)."""
     points = _skeleton(random)
     radius = np.float32(0.26) * points["scale"][:, :, None]

@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from cnnlib.data.images import ImageSet, channel_statistics
+from cnnlib.data.bits import Random
+from cnnlib.data.images import DataError, ImageSet, channel_statistics
 
 Array = np.ndarray
 
@@ -103,10 +104,15 @@ def shapes10(train: int = 50_000, test: int = 10_000, seed: int = 0) -> ImageSet
     The classes take turns, so every prefix is balanced; fewer images of a seed are the first ones of more.
 
     Args:
-        train: number of training images.
-        test: number of test images.
+        train: number of training images, at least 1.
+        test: number of test images; may be 0.
         seed: another seed, another data set.
+
+    Raises:
+        DataError: if there are fewer images.
     """
+    if train < 1 or test < 0:
+        raise DataError(f"Shapes-10 needs at least one training image, not {train} and {test} test images")
     train_images, test_images = _draw(train, seed, split=0), _draw(test, seed, split=1)
     mean, std = channel_statistics(train_images)
     return ImageSet(
@@ -136,18 +142,12 @@ def _draw(count: int, seed: int, split: int) -> torch.Tensor:
     return torch.from_numpy(images[:count])
 
 
-class _Random:
+class _Random(Random):
     """Random numbers for ``count`` images, shaped so that they broadcast over (count, rows, columns)."""
-
-    def __init__(self, seed: tuple[int, ...], count: int) -> None:
-        self.count = count
-        self.bits = np.random.PCG64(np.random.SeedSequence(seed))
 
     def uniform(self, low: float, high: float, *shape: int) -> Array:
         """Return float32 numbers in [low, high), (count, *shape), by default (count, 1, 1)."""
-        shape = (self.count, *(shape or (1, 1)))
-        raw = self.bits.random_raw(int(np.prod(shape))) >> np.uint64(40)
-        return low + np.float32(high - low) * (raw.astype(np.float32) * np.float32(2**-24)).reshape(shape)
+        return self(low, high, *(shape or (1, 1)))
 
     def choice(self, probability: float) -> Array:
         """Return bools (count, 1, 1), true with this probability."""

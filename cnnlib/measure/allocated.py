@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import example, own_random_numbers, private_copy, with_gradient
 from cnnlib.measure.errors import BadArgument
 
 
@@ -25,21 +25,20 @@ def allocated_peak(
         backward: in training mode, forward and backward; else forward in evaluation mode, with nothing kept.
 
     Raises:
-        BadArgument: if the batch is empty.
+        BadArgument: if the batch is empty, or the network has lazy modules that have not seen an input yet.
     """
     if batch_size < 1:
         raise BadArgument(f"batch_size must be at least 1, not {batch_size}")
     net = private_copy(model).train(backward)
-    example = next(net.parameters(), torch.empty(0))
-    images = torch.zeros(batch_size, *input_size, device=example.device, dtype=example.dtype)
+    images = example(net).new_zeros(batch_size, *input_size)
 
     def run() -> None:
         with torch.set_grad_enabled(backward):
-            output = net(images)
+            answer = net(images)
             if backward:
-                output.sum().backward()
+                torch.autograd.backward([output.sum() for output in with_gradient(answer)])
 
-    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+    with own_random_numbers(images.device):
         if not images.is_cuda:
             return _on_processor(run)
         before = torch.cuda.memory_allocated(images.device)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cnnlib.measure.dry_run import example, private_copy
 from cnnlib.measure.errors import BadArgument
 from cnnlib.models.senet import SqueezeExcitation
 
@@ -75,29 +76,21 @@ def channel_weights(
     Raises:
         BadArgument: if the network has no such module, or the images are of fewer than two classes.
     """
-    modules = {name: module for name, module in model.named_modules() if isinstance(module, SqueezeExcitation)}
+    net = private_copy(model)
+    modules = {name: module for name, module in net.named_modules() if isinstance(module, SqueezeExcitation)}
     classes = labels.unique()
     if not modules or len(classes) < 2:
         what = "no squeeze-and-excitation module" if not modules else "images of one class only"
         raise BadArgument(f"channel_weights compares classes in SE modules, and {type(model).__name__} has {what}")
-    device = next(model.parameters()).device
+    of_weights = example(net)
     seen: dict[str, list[Tensor]] = {name: [] for name in modules}
-    hooks = [
+    for name, module in modules.items():
         module.excite.register_forward_hook(
             lambda _module, _inputs, weights, kept=seen[name]: kept.append(weights.flatten(1).float().cpu())
         )
-        for name, module in modules.items()
-    ]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in images.split(batch_size):
-                model(batch.to(device))
-    finally:
-        model.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    with torch.no_grad():
+        for batch in images.split(batch_size):
+            net(batch.to(of_weights))
     return tuple(_summarised(name, torch.cat(weights), labels.cpu(), classes.cpu()) for name, weights in seen.items())
 
 

@@ -7,16 +7,18 @@ second, and the network that was asked about keeps its mode, hooks, gradients, d
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from cnnlib.errors import CnnlibError
 from cnnlib.measure.errors import BadArgument, DoesNotFit, first_line
@@ -58,6 +60,8 @@ def on_copy(
     The copy has no data where the network can run like that, else it is a full one and the images are black.
 
     Raises:
+        BadArgument: if ``input_size`` is no shape of one image, or the network has lazy modules that have not seen an
+            input yet.
         DoesNotFit: if the network cannot take such images; names the smallest square ones that it takes.
     """
     if not input_size or any(not isinstance(length, int) or length < 1 for length in input_size):
@@ -65,8 +69,8 @@ def on_copy(
     for meta in (True, False):  # a network that reads values, or makes tensors on another device, needs a full copy
         try:
             net = private_copy(model, meta=meta)
-            images = _floating(net).new_zeros(batch_size, *input_size)
-            with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+            images = example(net).new_zeros(batch_size, *input_size)
+            with own_random_numbers(images.device):
                 return measure(net, images)
         except CnnlibError:
             raise
@@ -115,9 +119,25 @@ class Memory:
         self._blocks.setdefault(block._cdata, block)
         return len(self._blocks) > known
 
+    def new_values(self, tensors: Iterable[Tensor]) -> int:
+        """Count the values of the tensors whose memory is seen for the first time, those in common only once."""
+        counts: dict[int, int] = {}
+        for tensor in tensors:
+            block = tensor.untyped_storage()
+            if block._cdata in counts or self.is_new(tensor):
+                views = counts.get(block._cdata, 0) + tensor.numel()
+                counts[block._cdata] = min(views, block.nbytes() // tensor.element_size())
+        return sum(counts.values())
+
 
 def smallest_input(model: nn.Module, channels: int = 3) -> int | None:
-    """Return the side of the smallest square image that the network takes, or None if none up to 512 works."""
+    """Return the side of the smallest square image that the network takes, in pixels.
+
+    It is None if none up to 512 works, or if the network cannot run without data.
+
+    Raises:
+        BadArgument: if the network has lazy modules that have not seen an input yet.
+    """
     size = first_accepted(model, ((channels, side, side) for side in range(1, LARGEST_TRIED + 1)))
     return size and size[-1]
 
@@ -128,20 +148,35 @@ def first_accepted(model: nn.Module, input_sizes: Iterable[tuple[int, ...]]) -> 
 
     def takes(input_size: tuple[int, ...]) -> bool:
         try:
-            net(_floating(net).new_zeros(1, *input_size))
+            net(example(net).new_zeros(1, *input_size))
         except Exception:
             return False
         return True
 
-    with torch.no_grad():
+    with torch.no_grad(), own_random_numbers(torch.device("cpu")):
         return next(filter(takes, input_sizes), None)
 
 
-def _floating(net: nn.Module) -> Tensor:
+def example(net: nn.Module) -> Tensor:
     """Return a tensor of the type and on the device that the network's images must have."""
     on_meta = any(parameter.is_meta for parameter in net.parameters())
     default = torch.empty(0, device="meta" if on_meta else None)
     return next((parameter for parameter in net.parameters() if parameter.is_floating_point()), default)
+
+
+def own_random_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which random numbers of the processor and of this device are not taken from the caller's."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def with_gradient(answer: Any) -> list[Tensor]:
+    """Return those tensors of a network's answer that gradients can come from."""
+    return [leaf for leaf in tree_leaves(answer) if isinstance(leaf, Tensor) and leaf.requires_grad]
+
+
+def main_answer(answer: Any) -> Tensor:
+    """Return a network's own answer without those of its auxiliary heads."""
+    return answer if isinstance(answer, Tensor) else answer[0]
 
 
 def _why(model: nn.Module, input_size: tuple[int, ...], error: Exception) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import example, private_copy
 from cnnlib.measure.errors import BadArgument, UnknownLayer
 
 BATCH = 8
@@ -43,7 +43,7 @@ def effective_receptive_field(
         BadArgument: if the layer puts out no maps, or the gradient does not reach the input at all.
     """
     net = private_copy(model).requires_grad_(False)
-    example = next(net.parameters(), torch.empty(0))
+    of_weights = example(net)
     if not isinstance(images, Tensor):
         images = torch.randn(samples, *images, generator=torch.Generator().manual_seed(seed))
     if images.ndim != 4:
@@ -64,13 +64,15 @@ def effective_receptive_field(
     total = torch.zeros(images.shape[-2:], dtype=torch.float64)
     with torch.enable_grad():
         for batch in images.split(BATCH):
-            batch = batch.to(example.device, example.dtype).requires_grad_()
+            batch = batch.to(of_weights).requires_grad_()
             net(batch)
             if not maps:
                 raise BadArgument(f"{layer or type(model).__name__!r} puts out no maps; name a layer that does")
             height, width = maps[0].shape[-2:]
-            (gradient,) = torch.autograd.grad(maps[0][:, :, height // 2, width // 2].sum(), batch)
-            total += gradient.abs().sum((0, 1)).double().cpu()
+            unit = maps[0][:, :, height // 2, width // 2].sum()
+            if unit.requires_grad:  # else the layer is cut off from the images
+                (gradient,) = torch.autograd.grad(unit, batch, materialize_grads=True)
+                total += gradient.abs().sum((0, 1)).double().cpu()
     if not total.any():
         raise BadArgument("the gradient of the central unit is zero for every image; try other images or another layer")
     return (total / total.sum()).numpy()

@@ -30,7 +30,8 @@ class UnknownLayer(CnnlibError, LookupError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         known = list(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
-        super().__init__(f"no layer {name!r}; the nearest names are {', '.join(map(repr, near))}")
+        advice = f"the nearest names are {', '.join(map(repr, near))}" if near else "here no layer has a name"
+        super().__init__(f"no layer {name!r}; {advice}")
 
 
 def first_line(error: Exception) -> str:

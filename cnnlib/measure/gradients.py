@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import main_answer, own_random_numbers, private_copy
 from cnnlib.measure.errors import BadArgument
 
 
@@ -75,9 +75,9 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flo
     return tuple(
         Flow(
             layer=names[layer],
-            signal=_rms(outputs[layer]),
-            gradient=len(images) * _rms(outputs[layer].grad),
-            weight_gradient=_rms(layer.weight.grad),
+            signal=rms(outputs[layer]),
+            gradient=len(images) * rms(outputs[layer].grad),
+            weight_gradient=rms(layer.weight.grad),
         )
         for layer in reached
     )
@@ -117,9 +117,9 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
     return tuple(
         BlockFlow(
             block=name,
-            signal=_rms(output),
-            gradient=len(images) * _rms(output.grad),
-            shortcut_gradient=len(images) * _rms(by_shortcut[name]) if name in by_shortcut else 0.0,
+            signal=rms(output),
+            gradient=len(images) * rms(output.grad),
+            shortcut_gradient=len(images) * rms(by_shortcut[name]) if name in by_shortcut else 0.0,
         )
         for name, output in passes[0]
     )
@@ -129,10 +129,12 @@ def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor
     """Return a mapping that a forward pass fills with the first output of each module, its gradient kept."""
     outputs: dict[nn.Module, Tensor] = {}
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if module not in outputs and output.requires_grad:
             output.retain_grad()
             outputs[module] = output
+            return output.clone()  # the next layer may write into what it gets
+        return None
 
     for module in modules:
         module.register_forward_hook(keep)
@@ -141,10 +143,10 @@ def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor
 
 def _backward(net: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Compute the mean cross-entropy and its gradients; the random numbers stay as they are."""
-    with torch.enable_grad(), torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-        answer = net(images)
-        F.cross_entropy(answer if isinstance(answer, Tensor) else answer[0], labels).backward()
+    with torch.enable_grad(), own_random_numbers(images.device):
+        F.cross_entropy(main_answer(net(images)), labels).backward()
 
 
-def _rms(values: Tensor) -> float:
+def rms(values: Tensor) -> float:
+    """Return the root mean square of all values."""
     return values.detach().double().square().mean().sqrt().item()

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import own_random_numbers, private_copy
 from cnnlib.measure.errors import BadArgument
+from cnnlib.measure.gradients import rms
 from cnnlib.models.layers import WithAuxiliary
 
 
@@ -54,8 +55,8 @@ def head_gradients(
 
     The losses are mean cross-entropies in training mode, those of the heads times the network's ``auxiliary_weight``.
     They are computed on a private copy with dropout drawn from a fixed seed: the network and its statistics stay as
-    they are, and so do the random numbers. Weights of convolutions and linear layers count, biases and normalisation
-    do not.
+    they are, and so do the random numbers. Weights of convolutions and linear layers count, biases, normalisation and
+    what is frozen do not.
 
     Args:
         model: a network that returns :class:`cnnlib.models.layers.WithAuxiliary` in training mode.
@@ -68,30 +69,42 @@ def head_gradients(
         One entry a part.
 
     Raises:
-        BadArgument: if the network has no auxiliary heads, or its answer does not depend on the weights of a part.
+        BadArgument: if the network has no auxiliary heads, or its answer does not depend on the weights of a part, or
+            on any.
     """
     net = private_copy(model).train()
     called: dict[nn.Module, None] = {}
     for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:
             layer.register_forward_hook(lambda layer, *_: called.setdefault(layer))
-    with torch.enable_grad(), torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-        torch.manual_seed(0)
+    with torch.enable_grad(), own_random_numbers(images.device):
+        torch.default_generator.manual_seed(0)
+        if images.is_cuda:
+            torch.cuda.default_generators[images.device.index].manual_seed(0)
         answer = net(images)
         if not isinstance(answer, WithAuxiliary) or not answer.auxiliary:
             raise BadArgument(f"{type(model).__name__} has no auxiliary heads; make it with auxiliary=True")
         weights = [layer.weight for layer in called]
         main = F.cross_entropy(answer.logits, labels)
-        by_main = torch.autograd.grad(main, weights, retain_graph=True, allow_unused=True)
+        by_main = _gradients(main, weights)
         heads = net.auxiliary_weight * sum(F.cross_entropy(head, labels) for head in answer.auxiliary)
-        by_heads = torch.autograd.grad(heads, weights, allow_unused=True)
+        by_heads = _gradients(heads, weights)
     names = {layer: name for name, layer in net.named_modules()}
     gradients = {
         names[layer]: (of_main, torch.zeros_like(of_main) if of_heads is None else of_heads)
         for layer, of_main, of_heads in zip(called, by_main, by_heads, strict=True)
         if of_main is not None
     }
+    if not gradients:
+        raise BadArgument(f"the answer of {type(model).__name__} does not depend on any weights that are trained")
     return tuple(_measure(part, gradients) for part in (gradients if parts is None else parts))
+
+
+def _gradients(loss: Tensor, weights: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """Return the gradient by each weight, None for those that the loss does not depend on."""
+    if not (weights and loss.requires_grad):
+        return [None] * len(weights)
+    return torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
 
 
 def _measure(part: str, gradients: Mapping[str, tuple[Tensor, Tensor]]) -> HeadGradient:
@@ -100,8 +113,4 @@ def _measure(part: str, gradients: Mapping[str, tuple[Tensor, Tensor]]) -> HeadG
         raise BadArgument(f"the answer of the network does not depend on any weights of {part!r}")
     main, heads = (torch.cat([values.double().flatten() for values in column]) for column in zip(*inside, strict=True))
     norms = (main.norm() * heads.norm()).item()
-    return HeadGradient(part, _rms(main), _rms(heads), (main @ heads).item() / norms if norms else 0.0)
-
-
-def _rms(values: Tensor) -> float:
-    return values.square().mean().sqrt().item()
+    return HeadGradient(part, rms(main), rms(heads), (main @ heads).item() / norms if norms else 0.0)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnnlib.measure.allocated import allocated_peak
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import example, private_copy
 from cnnlib.measure.errors import BadArgument
 
 
@@ -57,9 +57,8 @@ def inference(
     """
     if repeats < 1 or batch_size < 1:
         raise BadArgument("inference needs at least one pass of at least one image")
-    net = private_copy(model).eval()
-    example = next(net.parameters(), torch.empty(0))
-    images = torch.zeros(batch_size, *input_size, device=example.device, dtype=example.dtype)
+    net = private_copy(model)
+    images = example(net).new_zeros(batch_size, *input_size)
     seconds = []
     with torch.no_grad():
         for _ in range(1 + repeats):

@@ -132,6 +132,8 @@ def layer_table(model: nn.Module, input_size: tuple[int, ...], *, depth: int | N
     ``depth=1`` gives one row for each module that the network itself calls, ``depth=2`` goes into these, and so on.
 
     Raises:
+        BadArgument: if ``depth`` is below 1, if ``input_size`` is no shape of one image, or if the network has lazy
+            modules that have not seen an input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
         cnnlib.models.layers.InputTooSmall: the same, said by our own models.
     """
@@ -167,6 +169,8 @@ def multiply_adds(model: nn.Module, input_size: tuple[int, ...]) -> int:
     """Return the multiply-adds of convolutions and matrix products for one image, (channels, height, width).
 
     Raises:
+        BadArgument: if ``input_size`` is no shape of one image, or the network has lazy modules that have not seen an
+            input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
 
@@ -182,6 +186,8 @@ def activation_bytes(model: nn.Module, input_size: tuple[int, ...]) -> int:
     """Return the memory of all outputs in fp32 for one image, in bytes: the sum of a layer table, in less time.
 
     Raises:
+        BadArgument: if ``input_size`` is no shape of one image, or the network has lazy modules that have not seen an
+            input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
 
@@ -190,7 +196,7 @@ def activation_bytes(model: nn.Module, input_size: tuple[int, ...]) -> int:
 
         def count(module: nn.Module, inputs: tuple, output: Any) -> None:
             nonlocal values
-            values += sum(one.numel() for one in _tensors(output) if memory.is_new(one))
+            values += memory.new_values(_tensors(output))
 
         skip_arithmetic(net)
         for module in net.modules():
@@ -283,7 +289,7 @@ class _Watcher:
     def _leave(self, output: Any) -> None:
         self._book()
         call = self._running.pop()
-        call.activation_bytes = sum(FP32_BYTES * one.numel() for one in _tensors(output) if self._memory.is_new(one))
+        call.activation_bytes = FP32_BYTES * self._memory.new_values(_tensors(output))
         self.ended.append(call)
 
     def _book(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cnnlib.measure.dry_run import private_copy
 from cnnlib.measure.errors import BadArgument
 from cnnlib.models.resnet import ResNet
 from cnnlib.models.surgery import block_names, without_block
@@ -45,19 +46,15 @@ def lesions(net: ResNet, images: Tensor, labels: Tensor, batch_size: int = 500) 
     """
     if not len(images):
         raise BadArgument("lesions needs at least one image")
+    net = private_copy(net)
     tried = [("", net), *((name, without_block(net, name)) for name in block_names(net))]
     return tuple(Lesion(name, _error(one, images, labels, batch_size)) for name, one in tried)
 
 
 def _error(net: ResNet, images: Tensor, labels: Tensor, batch_size: int) -> float:
-    training = net.training
-    net.eval()
-    try:
-        with torch.no_grad():
-            wrong = sum(
-                (net(part).argmax(1) != truth).sum().item()
-                for part, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True)
-            )
-    finally:
-        net.train(training)
+    with torch.no_grad():
+        wrong = sum(
+            (net(part).argmax(1) != truth).sum().item()
+            for part, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True)
+        )
     return 100 * wrong / len(images)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cnnlib.measure.dry_run import Memory, on_copy
+from cnnlib.measure.dry_run import Memory, on_copy, with_gradient
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.rendering import megabytes, shape_text
 from cnnlib.table import Column, Table
@@ -88,7 +88,8 @@ def training_memory(
     is one of :data:`OPTIMIZER_STATES`.
 
     Raises:
-        BadArgument: if the optimiser is unknown or the batch is empty.
+        BadArgument: if the optimiser is unknown, the batch is empty, ``input_size`` is no shape of one image, or the
+            network has lazy modules that have not seen an input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
     if optimizer not in OPTIMIZER_STATES:
@@ -139,7 +140,7 @@ def _saved(net: nn.Module, images: Tensor) -> int:
 def _peak(net: nn.Module, images: Tensor) -> int:
     """Most bytes that are alive at one moment of a forward and backward pass."""
     with _Alive(images, *net.parameters(), *net.buffers()) as alive:
-        outputs = [leaf for leaf in tree_leaves(net(images)) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        outputs = with_gradient(net(images))
         torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
     return alive.peak
 

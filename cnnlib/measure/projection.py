@@ -45,14 +45,17 @@ def projection(features: Tensor, weight: Tensor, *, draws: int = 8) -> Projectio
         draws: number of random projections, drawn from a fixed seed, that are averaged.
 
     Raises:
-        BadArgument: if the shapes do not fit, or all maps are constant.
+        BadArgument: if the shapes do not fit, all maps are constant, or nothing is drawn.
     """
-    rows = weight.detach().double().cpu().flatten(1)
-    if features.ndim != 4 or weight.ndim not in (2, 4) or rows.shape[1] != features.shape[1]:
+    if draws < 1:
+        raise BadArgument(f"the yardstick is at least one random projection, not {draws}")
+    one_by_one = weight.ndim in (2, 4) and weight.shape[2:].numel() == 1
+    if features.ndim != 4 or not one_by_one or weight.shape[1] != features.shape[1]:
         raise BadArgument(
             f"projection needs maps (N, C, H, W) and the weight (k, C) or (k, C, 1, 1) of a 1x1 convolution, "
             f"not {tuple(features.shape)} and {tuple(weight.shape)}"
         )
+    rows = weight.detach().double().cpu().flatten(1)
     samples = features.detach().double().cpu().movedim(1, -1).flatten(0, -2)
     centred = samples - samples.mean(0)
     covariance = centred.T @ centred / len(centred)

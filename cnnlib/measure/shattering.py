@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import main_answer, own_random_numbers, private_copy
 from cnnlib.measure.errors import BadArgument, UnknownLayer
 
 
@@ -31,7 +31,7 @@ def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]
         layers: names of modules of the network; ``""`` means the images themselves.
 
     Raises:
-        BadArgument: if there are fewer than two images.
+        BadArgument: if there are fewer than two images, or the first logit does not depend on what a layer puts out.
         UnknownLayer: if the network has no such layer.
     """
     if len(images) < 2:
@@ -40,14 +40,26 @@ def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]
     modules = dict(net.named_modules())
     for name in layers:
         if name not in modules:
-            raise UnknownLayer(name, modules)
+            raise UnknownLayer(name, filter(None, modules))
     images = images.detach().clone().requires_grad_()
     kept: dict[str, Tensor] = {"": images}
+
+    def keep(name: str, output: object) -> Tensor | None:
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            return None
+        kept[name] = output
+        return output.clone()  # the next layer may write into what it gets
+
     for name in filter(None, layers):
-        modules[name].register_forward_hook(lambda layer, inputs, output, name=name: kept.update({name: output}))
-    with torch.enable_grad(), torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-        first = net(images)[:, 0].sum()
-        gradients = torch.autograd.grad(first, [kept[name] for name in layers])
+        modules[name].register_forward_hook(lambda layer, inputs, output, name=name: keep(name, output))
+    with torch.enable_grad(), own_random_numbers(images.device):
+        first = main_answer(net(images))[:, 0].sum()
+        cut_off = [name for name in layers if name not in kept or not first.requires_grad]
+        gradients = [] if cut_off else torch.autograd.grad(first, [kept[name] for name in layers], allow_unused=True)
+    cut_off += [name for name, gradient in zip(layers, gradients, strict=False) if gradient is None]
+    if cut_off:
+        source = f"what {cut_off[0]!r} puts out" if cut_off[0] else "the images"
+        raise BadArgument(f"the first logit of {type(model).__name__} does not depend on {source}")
     return tuple(_alike(gradient.double().flatten(1)) for gradient in gradients)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import example, private_copy
 from cnnlib.measure.errors import BadArgument, UnknownLayer
 
 BATCH = 250
@@ -36,7 +36,7 @@ def features(model: nn.Module, images: Tensor, layer: str) -> Tensor:
         BadArgument: if the layer is not called, or does not put out one tensor with a row for each image.
     """
     (outputs,) = _outputs(model, images, [layer])
-    return outputs.flatten(1)
+    return outputs.unsqueeze(-1).flatten(1)  # one value an image is a vector too
 
 
 def nearest(vectors: Tensor, queries: Tensor, count: int = 5, metric: str = "euclidean") -> Tensor:
@@ -120,7 +120,7 @@ def _outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Te
     for layer in layers:
         if layer not in modules:
             raise UnknownLayer(layer, filter(None, modules))
-    example = next(net.parameters(), torch.empty(0))
+    of_weights = example(net)
     now: dict[str, Tensor] = {}
     for layer in layers:
         # A copy, because the next layer may write into the output.
@@ -131,9 +131,9 @@ def _outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Te
     with torch.no_grad():
         for batch in images.split(BATCH):
             now.clear()
-            net(batch.to(example.device, example.dtype))
+            net(batch.to(of_weights))
             for layer in layers:
-                if layer not in now or len(now[layer]) != len(batch):
+                if layer not in now or now[layer].shape[:1] != batch.shape[:1]:
                     raise BadArgument(f"{layer!r} is not called, or puts out no tensor with a row for each image")
                 parts[layer].append(now[layer].float().cpu())
     return [torch.cat(parts[layer]) for layer in layers]

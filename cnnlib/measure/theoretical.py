@@ -130,6 +130,8 @@ def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = 
     a layer that sees the whole input; without it the sizes of ImageNet, CIFAR and MNIST are tried.
 
     Raises:
+        BadArgument: if ``input_size`` is no shape of one image, if it is left out and none of the usual ones will do,
+            or if the network has lazy modules that have not seen an input yet.
         NotTraceable: if ``torch.fx`` cannot write the network down as a graph.
         UnsupportedOperation: if no rule is known for one of its operations.
         DoesNotFit: if the network does not take images of this size.
@@ -282,17 +284,29 @@ def _cat(out, tensors, dim=0):
     return _merge([tensor for tensor in tensors if isinstance(tensor, _Map)])
 
 
-def _along(out, input, dim=None, *_, **__):
-    dims = range(len(input.shape)) if dim is None else [dim] if isinstance(dim, int) else dim
-    if all(d % len(input.shape) < len(input.shape) - 2 for d in dims):
+def _along(out, input, dim=None, *_, axis=None, **__):
+    dim, axes = axis if dim is None else dim, len(input.shape)
+    dims = range(axes) if dim is None else [dim] if isinstance(dim, int) else dim
+    spatial = {d % axes for d in dims} & {axes - 2, axes - 1}
+    if not spatial:
         return input
-    return replace(input, whole=True) if out == input.shape else _FLAT
+    if len(spatial) == 1:
+        raise NotImplementedError("it goes over the rows or over the columns of maps alone")
+    return _FLAT
+
+
+def _softmax(out, input, dim=None, *_, **__):
+    return _along(out, input, 1 if dim is None else dim)  # where none is given, PyTorch goes over the channels
 
 
 def _split(out, input, size_or_count, dim=0):
     if dim % len(input.shape) >= len(input.shape) - 2:
         raise NotImplementedError("it cuts maps along their height or width")
     return input
+
+
+def _glu(out, input, dim=-1):
+    return _split(out, input, 2, dim)
 
 
 def _whole(out, input, *_, **__):
@@ -335,7 +349,9 @@ _RULES: dict[str, Callable[..., _Map]] = {
     "cat": _cat,
     "concat": _cat,
     "linear": _linear,
-    **dict.fromkeys(("mean", "sum", "amax", "softmax", "log_softmax"), _along),
+    "glu": _glu,
+    **dict.fromkeys(("mean", "sum", "amax"), _along),
+    **dict.fromkeys(("softmax", "log_softmax"), _softmax),
     **dict.fromkeys(("chunk", "split"), _split),
     **dict.fromkeys(("group_norm", "instance_norm"), _whole),
     **dict.fromkeys(("flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze"), _reshape),
@@ -348,14 +364,14 @@ _POINTWISE_NAMES = """
 add iadd sub isub rsub mul imul multiply div truediv itruediv true_divide pow neg abs exp log sqrt rsqrt square
 clamp clip maximum minimum where lerp
 relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardtanh hardswish hardsigmoid logsigmoid softplus
-softsign softshrink hardshrink threshold prelu rrelu glu
+softsign softshrink hardshrink threshold prelu rrelu
 batch_norm local_response_norm channel_shuffle native_channel_shuffle
 dropout dropout1d dropout2d alpha_dropout feature_alpha_dropout
 contiguous clone detach to float half double type type_as expand_as
 """
 _POINTWISE = frozenset(_POINTWISE_NAMES.split())
 _POINTWISE_MODULES = (
-    *(getattr(nn, name) for name in nn.modules.activation.__all__ if name != "MultiheadAttention"),
+    *(getattr(nn, name) for name in nn.modules.activation.__all__ if name not in ("MultiheadAttention", "GLU")),
     *(nn.BatchNorm2d, nn.SyncBatchNorm, nn.LocalResponseNorm, nn.ChannelShuffle, nn.Identity),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
@@ -378,6 +394,8 @@ def _as_function(module: nn.Module) -> tuple[str, dict[str, Any]]:
             return "adaptive_avg_pool2d", take("output_size")
         case nn.ZeroPad2d() | nn.ConstantPad2d() | nn.ReflectionPad2d() | nn.ReplicationPad2d():
             return "pad", {"pad": module.padding}
+        case nn.GLU():
+            return "glu", take("dim")
         case nn.Linear():
             return "linear", take("weight")
         case nn.Flatten():
@@ -445,7 +463,10 @@ class _Walk(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        sources = [source for source in n.all_input_nodes if source in self._maps]
+        read = (
+            n.args[:1] if n.target in ("to", "type_as") else n.all_input_nodes
+        )  # of a second one only the type counts
+        sources = [source for source in read if source in self._maps]
         if n.op == "placeholder" and isinstance(value, Tensor):
             self._image = tuple(value.shape[-2:])
             self._record(n, "input", "image", value, _Map(None, (_Span(), _Span()), whole=False))
@@ -455,8 +476,8 @@ class _Walk(fx.Interpreter):
             self._record(n, n.target, type(self.fetch_attr(n.target)).__name__, value, seen)
         elif n.op in ("call_function", "call_method") and sources and _holds_tensors(value):
             function = n.target if n.op == "call_method" else n.target.__name__
-            function = function.rstrip("_")  # relu_ writes in place
-            unchanged = next((source for source in sources if self.env[source] is value), None)
+            in_place, function = function.endswith("_"), function.rstrip("_")  # relu_ writes in place
+            unchanged = next((source for source in sources if self.env[source] is value and not in_place), None)
             if function not in _POINTWISE and unchanged is not None:  # a check of the input's size, say
                 self._maps[n], self.row_of[n] = self._maps[unchanged], self.row_of[unchanged]
             else:
@@ -474,7 +495,7 @@ class _Walk(fx.Interpreter):
                 raise NotImplementedError("no rule says which inputs its outputs see")
             args, kwargs = map_arg((node.args, node.kwargs), lambda arg: self._maps.get(arg, self.env.get(arg)))
             return _RULES[function](getattr(value, "shape", None), *args, **kwargs, **constants)
-        except NotImplementedError as error:
+        except (NotImplementedError, TypeError) as error:  # a TypeError: arguments that the rule does not name
             where = f"module {self._owner[node]!r}" if self._owner[node] else "the forward of the network"
             raise UnsupportedOperation(
                 f"the receptive field of {function!r} in {where} is not known: {error}. "

@@ -119,7 +119,7 @@ class Policy(Uniform):
     ):
         super().__init__(space, seed)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(seed, WEIGHTS))
+            torch.default_generator.manual_seed(stream(seed, WEIGHTS))
             self.controller = Controller(space, hidden)
         self.optimizer = torch.optim.Adam(self.controller.parameters(), lr=lr)
         self.decay, self.baseline, self.entropy_weight = decay, baseline, entropy_weight

@@ -72,6 +72,9 @@ class Effort:
         train: images to train on.
         validation: other training images, for the rewards.
         channels: as for :func:`cnnlib.search.network`.
+
+    Raises:
+        SearchError: if a number is below 1, the warm-up leaves no step, or the children do not share the steps equally.
     """
 
     steps: int
@@ -87,6 +90,16 @@ class Effort:
     validation: int = 1000
     channels: int = 8
 
+    def __post_init__(self) -> None:
+        counts = "steps batch_size updates proposals candidates children train validation channels"
+        for name in counts.split():
+            if getattr(self, name) < 1:
+                raise SearchError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self._warmup_steps < self.steps:
+            raise SearchError(f"a warm-up of {self.warmup:g} of {self.steps} steps leaves none for what follows it")
+        if self.steps % self.children:
+            raise SearchError(f"{self.steps} steps cannot be shared equally among {self.children} children")
+
     @property
     def recipe(self) -> Recipe:
         """How weights are trained."""
@@ -94,8 +107,12 @@ class Effort:
 
     def due(self, step: int) -> int:
         """Return how many updates must have been made after so many training steps."""
-        start = round(self.warmup * self.steps)
+        start = self._warmup_steps
         return self.updates * max(0, step - start) // (self.steps - start)
+
+    @property
+    def _warmup_steps(self) -> int:
+        return round(self.warmup * self.steps)
 
 
 @dataclass(frozen=True)
@@ -153,9 +170,11 @@ def split(data: ImageSet, train: int, validation: int, seed: int = 0) -> Split:
     """Divide training images at random into a part to train on and one for the rewards. Test images are left out.
 
     Raises:
-        SearchError: if there are too few.
+        SearchError: if there are too few, or a part is to have none.
     """
     count = len(data.train_labels)
+    if min(train, validation) < 1:
+        raise SearchError(f"each part needs at least one image, not {train:,} and {validation:,}")
     if train + validation > count:
         raise SearchError(
             f"{train:,} and {validation:,} images are wanted, and the training set of {data.name} has {count:,}"
@@ -237,7 +256,7 @@ class _Search:
         """Train one network of all cells; in between reward proposals on a validation batch each."""
         effort = self.effort
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(self.seed, NETWORK))
+            torch.default_generator.manual_seed(stream(self.seed, NETWORK))
             net = SharedNet(self.space, effort.channels, self.classes)
         net = net.to(self.device, memory_format=torch.channels_last)
         step = self._step(net)
@@ -263,7 +282,7 @@ class _Search:
             (decisions,) = self.proposer.propose(1)
             plan = self.space.plan(decisions)
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(stream(self.seed, NETWORK, child))
+                torch.default_generator.manual_seed(stream(self.seed, NETWORK, child))
                 net = batch_statistics(network(plan, self.effort.channels, self.classes))
             net = net.to(self.device, memory_format=torch.channels_last)
             step = self._step(net)

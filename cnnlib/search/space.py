@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from cnnlib.errors import CnnlibError
+from cnnlib.models.cells import OPERATIONS as KNOWN
 from cnnlib.models.cells import Plan, State, Step
 
 OPERATIONS = ("sep3x3", "sep5x5", "avg3x3", "max3x3", "identity")
@@ -27,7 +28,7 @@ class Space:
     the same for all cells, so that they can share the weights of what follows.
 
     Raises:
-        SpaceError: if there is no node or no operation.
+        SpaceError: if there is no node or no operation, or one that :mod:`cnnlib.models.cells` does not have.
     """
 
     nodes: int = 3
@@ -36,6 +37,8 @@ class Space:
     def __post_init__(self) -> None:
         if self.nodes < 1 or not self.operations:
             raise SpaceError("a space needs at least one node and one operation")
+        if unknown := [name for name in self.operations if name not in KNOWN]:
+            raise SpaceError(f"there is no operation {unknown[0]!r}; there are {', '.join(KNOWN)}")
 
     def inputs(self, node: int) -> tuple[State, ...]:
         """Return what the steps of a node may read."""

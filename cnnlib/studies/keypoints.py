@@ -187,7 +187,7 @@ def train(arm: str, figures: PoseSet, test: PoseSet, steps: int, seed: int = 0, 
     """
     device = settings.device()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         net = PoseNet(arm).to(device)
     order = torch.Generator().manual_seed(seed)
     images, joints = as_input(figures.images.to(device)), figures.joints.to(device)

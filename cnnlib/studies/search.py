@@ -346,7 +346,7 @@ def train(plan: Plan, data: ImageSet, budget: str, seed: int = 0, progress: bool
     """Train the network of one cell as those that were found, from scratch on all training images, and test it once."""
     scale = SCALES[budget]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         net = network(plan, scale.effort.channels, len(data.classes))
     return fit(net, data, scale.recipe, seed=seed, evaluate_every=10**9, budget=budget, progress=progress)
 

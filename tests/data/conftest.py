@@ -1,6 +1,7 @@
 """Two tiny data sets in CIFAR's format, and a server on 127.0.0.1 that has every fault a host can have."""
 
 import contextlib
+import gzip
 import hashlib
 import http.server
 import io
@@ -144,15 +145,28 @@ class Server:
                 server.half_sent.set()
                 server.closing.wait(120)
 
-            def dripping(self, bytes_at_a_time=1, pause=0.05):
+            def compressing(self):
+                if "gzip" in self.headers.get("Accept-Encoding", ""):
+                    packed = gzip.compress(server.content)
+                    self.head(Content_Length=len(packed), Content_Encoding="gzip")
+                    self.wfile.write(packed)
+                else:
+                    self.good()
+
+            def dripping(self, bytes_at_a_time=1, pause=0.05, at_once=0):
                 self.head(Content_Length=len(server.content))
-                for start in range(0, len(server.content), bytes_at_a_time):
+                self.wfile.write(server.content[:at_once])
+                for start in range(at_once, len(server.content), bytes_at_a_time):
                     self.wfile.write(server.content[start : start + bytes_at_a_time])
                     if server.closing.wait(pause):
                         break
 
             def slow(self):
                 self.dripping(bytes_at_a_time=len(server.content) // 10 + 1, pause=0.15)
+
+            def tiring(self):
+                rest = len(server.content) // 10
+                self.dripping(bytes_at_a_time=rest // 20 + 1, pause=0.15, at_once=len(server.content) - rest)
 
             def truncated(self):
                 self.body(server.content[:-100])

@@ -10,11 +10,12 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def coordinates(count: int, size: int) -> torch.Tensor:
-    """Images (count, 3, size, size) in which every pixel knows its row, its column and its image."""
-    images = torch.empty(count, 3, size, size, dtype=torch.uint8)
-    images[:, 0] = torch.arange(size)[:, None]
-    images[:, 1] = torch.arange(size)
+def coordinates(count: int, height: int, width: int | None = None) -> torch.Tensor:
+    """Images (count, 3, height, width), square if no width is given, whose pixels know their row, column and image."""
+    width = width or height
+    images = torch.empty(count, 3, height, width, dtype=torch.uint8)
+    images[:, 0] = torch.arange(height)[:, None]
+    images[:, 1] = torch.arange(width)
     images[:, 2] = torch.arange(count).remainder(256)[:, None, None]
     return images
 
@@ -25,11 +26,16 @@ def read_off(crops: torch.Tensor) -> list[tuple[int, int, bool]]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(count=st.integers(1, 12), size=st.integers(2, 40), padding=st.integers(0, 6), seed=st.integers(0, 2**32))
-def test_equal_to_cropping_and_flipping_image_by_image(count, size, padding, seed):
-    images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=seeded(seed))
-    padded = pad(images, padding, value=(0.1, 0.5, 0.9))
-    choices = read_off(crop_and_flip(coordinates(count, size + 2 * padding), seeded(seed), size))
+@given(
+    count=st.integers(1, 12),
+    sides=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    padding=st.integers(0, 6),
+    seed=st.integers(0, 2**32),
+)
+def test_equal_to_cropping_and_flipping_image_by_image(count, sides, padding, seed):
+    images = torch.randint(0, 256, (count, 3, *sides), dtype=torch.uint8, generator=seeded(seed))
+    padded, size = pad(images, padding, value=(0.1, 0.5, 0.9)), min(sides)
+    choices = read_off(crop_and_flip(coordinates(count, *padded.shape[-2:]), seeded(seed), size))
     expected = []
     for image, (top, left, flip) in zip(padded, choices, strict=True):
         crop = image[:, top : top + size, left : left + size]
@@ -93,6 +99,9 @@ def test_normalise_keeps_the_memory_format_and_its_input():
     before = images.clone()
     assert normalise(images, (0.5,) * 3, (0.25,) * 3).is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before)
+    floats = before.float()
+    assert torch.equal(normalise(floats, (0.5,) * 3, (0.25,) * 3), normalise(images, (0.5,) * 3, (0.25,) * 3))
+    assert torch.equal(floats, before.float())
 
 
 def test_bad_input_is_answered_clearly():

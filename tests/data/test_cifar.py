@@ -100,6 +100,32 @@ def test_root_comes_before_cnnlib_data(named, monkeypatch):
     assert load(root=named).origin == "the folder named by root"
 
 
+def test_root_may_begin_with_the_home_folder(named, monkeypatch):
+    monkeypatch.setenv("HOME", str(named.parent))
+    monkeypatch.delenv("CNNLIB_DATA")
+    assert load(root=f"~/{named.name}").origin == "the folder named by root"
+
+
+def test_the_folder_that_is_verified_is_the_one_that_is_named(named, tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNLIB_DATA", str(tmp_path / "elsewhere"))
+    assert all(check.ok for check in verify(root=named))
+    assert not any(check.ok for check in verify())
+
+
+def test_load_is_as_patient_as_it_is_told_to_be(tiny, cache, monkeypatch):
+    told = []
+
+    def fetch(name, *, progress, patient):
+        told.append(patient)
+        raise DataError("no host")
+
+    monkeypatch.setattr(cifar, "fetch", fetch)
+    for patient in (False, True):
+        with pytest.raises(DataError):
+            load(stand_in=False, progress=False, patient=patient)
+    assert told == [False, True]
+
+
 def test_a_relative_cnnlib_data_is_an_error_that_names_the_absolute_path(named, monkeypatch):
     monkeypatch.chdir(named.parent)
     monkeypatch.setenv("CNNLIB_DATA", "named")

@@ -23,7 +23,7 @@ def attempt(urls, md5, folder, limits=ENDLESS, progress=False):
     return download(urls, "archive.tar.gz", md5, folder, limits=limits, progress=progress)
 
 
-@pytest.mark.parametrize("manner", ["good", "redirecting", "unsized", "chunked", "labelled_gzip"])
+@pytest.mark.parametrize("manner", ["good", "redirecting", "unsized", "chunked", "labelled_gzip", "compressing"])
 def test_a_host_that_delivers(host, md5, cache, tmp_path, manner):
     file, name = attempt([host.url(manner)], md5, tmp_path)
     assert file == tmp_path / "archive.tar.gz"
@@ -31,12 +31,14 @@ def test_a_host_that_delivers(host, md5, cache, tmp_path, manner):
     assert name == f"127.0.0.1:{host.http.server_port}"
 
 
-# Each of the limits by itself. The archive has 0.4 MB, which the host called `slow` takes 1.5 seconds to send.
+# Each of the limits by itself. The archive has 0.4 MB, which the host called `slow` takes 1.5 seconds to send. The one
+# called `tiring` sends most of it at once and the last tenth in 3 seconds: on the whole it is fast enough.
 TIMED_FAULTS = {
     "mute": (replace(ENDLESS, answer=1.5), "no answer within 1.5 s"),
     "stalled": (replace(ENDLESS, silence=1), "sent nothing for 1 s"),
     "dripping": (replace(ENDLESS, rate=400e3, window=0.8), "slower than 400 kB/s over 0.8 s"),
     "slow": (replace(ENDLESS, rate=400e3, window=0.8), "slower than 400 kB/s over 0.8 s"),
+    "tiring": (replace(ENDLESS, rate=80e3, window=0.8), "slower than 80 kB/s over 0.8 s"),
 }
 FAULTS = {
     "truncated": "broke off before the end",

@@ -1,13 +1,14 @@
 """Images in files: a folder for each class, read by worker processes."""
 
 import shutil
+import signal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from cnnlib.data import DataError, image_folders, load
+from cnnlib.data import DataError, folders, image_folders, load
 from cnnlib.data.folders import IMAGENET
 
 CLASSES = ("ant", "bee", "cat")
@@ -166,9 +167,16 @@ def test_a_number_of_workers_that_makes_no_sense(root):
         image_folders(root, workers=-1)
 
 
-def test_cores_are_shared_by_the_processes_of_a_host(monkeypatch):
-    from cnnlib.data import folders
+def test_workers_leave_interrupts_to_the_process_that_trains():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        folders._ignore_interrupts(0)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
+
+def test_cores_are_shared_by_the_processes_of_a_host(monkeypatch):
     monkeypatch.setattr(folders.os, "sched_getaffinity", lambda _: range(8), raising=False)
     assert folders._cores() == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")

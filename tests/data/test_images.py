@@ -56,6 +56,12 @@ def test_a_subset_larger_than_the_set_is_an_error(data):
         data.subset(301)
 
 
+@pytest.mark.parametrize("n", [0, -1])
+def test_an_empty_subset_is_an_error(data, n):
+    with pytest.raises(DataError, match=f"at least one training image, not {n}"):
+        data.subset(n)
+
+
 def test_to_moves_all_four_tensors(data):
     moved = data.to("meta")
     for name in ("train_images", "train_labels", "test_images", "test_labels"):

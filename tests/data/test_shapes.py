@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cnnlib.data import load, normalise, shapes10
+from cnnlib.data import DataError, load, normalise, shapes10
 from cnnlib.data.shapes import SHAPES
 
 
@@ -39,6 +39,16 @@ def test_fewer_images_are_the_first_of_more(data):
     assert torch.equal(few.train_images, data.train_images[:1_234])
     assert torch.equal(few.train_labels, data.train_labels[:1_234])
     assert torch.equal(few.test_images, data.test_images[:7])
+
+
+@pytest.mark.parametrize(("train", "test"), [(0, 10), (-5, 10), (10, -1)])
+def test_there_must_be_an_image_to_train_on(train, test):
+    with pytest.raises(DataError, match=f"at least one training image, not {train} and {test} test images"):
+        shapes10(train, test)
+
+
+def test_there_need_be_no_test_image():
+    assert shapes10(10, 0).test_images.shape == (0, 3, 32, 32)
 
 
 def test_no_image_comes_twice(data):

@@ -25,6 +25,27 @@ def test_a_backward_pass_needs_what_was_kept():
     assert 8 * size < with_backward < 12 * size
 
 
+def test_a_backward_pass_starts_from_all_answers():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.other = (nn.Sequential(nn.Linear(64, 64), nn.Sigmoid(), nn.Sigmoid()) for _ in range(2))
+
+        def forward(self, x):
+            return self.main(x), (self.other(x), None)
+
+    size = 4 * 128 * 64
+    net = Two()
+    together = allocated_peak(net, (1, 128, 64), backward=True)
+    assert together > 4 * size
+    assert together > allocated_peak(net.main, (1, 128, 64), backward=True) + size
+
+
+def test_a_frozen_network_needs_no_more_for_its_backward_pass():
+    net = nn.Sequential(nn.Linear(64, 64), *(nn.Sigmoid() for _ in range(8))).requires_grad_(False)
+    assert allocated_peak(net, (1, 128, 64), backward=True) == allocated_peak(net, (1, 128, 64))
+
+
 def test_agrees_with_what_is_computed_without_data():
     net = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 256, 10)

@@ -53,13 +53,21 @@ def test_weights_that_depend_on_the_class_alone_are_explained_by_it():
 
 def test_every_module_in_order_and_the_network_as_it_was():
     net = create("se-resnet20").train()
+    net.stem.eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     blocks = channel_weights(net, *batch())
     assert [block.by_class.shape for block in blocks] == [(3, width) for width in (16, 32, 64) for _ in range(3)]
     assert blocks[3].module == "stages.1.0.f.se"
-    assert net.training
+    assert not net.stem.training
+    assert all(module.training for name, module in net.named_modules() if not name.startswith("stem"))
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_images_get_the_type_of_the_weights():
+    gate = lively_gate()
+    whole, half = (channel_weights(nn.Sequential(net), *batch())[0] for net in (gate, gate.bfloat16()))
+    torch.testing.assert_close(half.by_class, whole.by_class, atol=0.02, rtol=0)
 
 
 def test_what_cannot_be_compared_is_explained():

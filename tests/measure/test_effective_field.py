@@ -106,7 +106,28 @@ def test_noise_depends_on_the_seed_only():
     assert not np.array_equal(first, other)
 
 
+def test_images_get_the_type_of_the_weights():
+    assert np.count_nonzero(effective_receptive_field(box_filters(1).double(), (1, 9, 9))) == 9
+
+
+def test_a_layer_that_is_cut_off_from_the_images_sees_none():
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)
+
+        def forward(self, x):
+            return self.second(self.first(x).detach())
+
+    net = Cut()
+    assert np.count_nonzero(effective_receptive_field(net, (1, 9, 9), layer="first")) == 9
+    with pytest.raises(BadArgument, match="zero for every image"):
+        effective_receptive_field(net, (1, 9, 9), layer="second")
+
+
 def test_errors():
+    with pytest.raises(UnknownLayer, match=r"^no layer 'conv'; here no layer has a name$"):
+        effective_receptive_field(nn.Conv2d(3, 8, 3), (3, 8, 8), layer="conv")
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten())
     with pytest.raises(UnknownLayer, match="'0', '1'"):
         effective_receptive_field(net, (3, 8, 8), layer="conv1")

@@ -1,4 +1,5 @@
 import copy
+import functools
 import math
 
 import pytest
@@ -85,6 +86,35 @@ def test_auxiliary_heads_do_not_count():
             return self.main(x.flatten(1)), self.other(x.flatten(1))
 
     assert [row.layer for row in gradient_flow(TwoAnswers(), *batch())] == ["main"]
+
+
+@pytest.mark.parametrize("measure", [gradient_flow, functools.partial(block_flow, branch="0")])
+def test_what_the_next_layer_does_in_place_does_not_count(measure):
+    def stack(inplace):
+        torch.manual_seed(0)
+        block = lambda *size: nn.Sequential(nn.Conv2d(*size, 3, padding=1))  # noqa: E731
+        body = [block(3, 5), nn.ReLU(inplace), block(5, 5), nn.BatchNorm2d(5), nn.Hardswish(inplace)]
+        return nn.Sequential(*body, nn.Flatten(), nn.Linear(320, 10))
+
+    assert measure(stack(True), *batch()) == measure(stack(False), *batch())
+
+
+def test_the_first_call_of_a_layer_counts():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 3, 3, padding=1)
+    net = nn.Sequential(conv, conv, nn.Flatten(), nn.Linear(192, 10))
+    images, labels = batch()
+    expected = conv(images).detach().double().square().mean().sqrt().item()
+    assert gradient_flow(net, images, labels)[0].signal == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("measure", [gradient_flow, functools.partial(block_flow, branch="0")])
+def test_gradients_may_be_off_and_random_numbers_are_the_callers(measure):
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 5, 3)), nn.Dropout(), nn.Flatten(), nn.Linear(180, 10))
+    state = torch.get_rng_state()
+    with torch.no_grad():
+        assert len(measure(net, *batch())) > 0
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_nothing_to_measure():

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnnlib.measure import BadArgument, head_gradients
+from cnnlib.measure.heads import HeadGradient
 from cnnlib.models import create
 from cnnlib.models.layers import WithAuxiliary
 
@@ -79,18 +80,41 @@ def test_a_part_is_all_its_layers_together(batch):
         assert getattr(part, attribute) == pytest.approx(math.sqrt(squares / sum(sizes.values())), rel=1e-4)
 
 
-def test_the_network_stays_as_it_is_and_dropout_is_the_same_each_time():
+def test_the_network_stays_as_it_is_and_dropout_is_the_same_each_time(monkeypatch):
     net = create("googlenet-cifar", auxiliary=True, width=0.0625, dropout=0.5).eval()
     before = copy.deepcopy(net.state_dict())
     images, labels = torch.randn(2, 3, 16, 16), torch.tensor([1, 2])
     first = head_gradients(net, images, labels)
     torch.rand(1)
     state = torch.get_rng_state()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("generators of GPUs were seeded"))
     assert head_gradients(net, images, labels) == first
     assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
     assert all(parameter.grad is None for parameter in net.parameters())
     assert not net.training
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_frozen_layers_do_not_count(net, batch):
+    whole = {row.part: row for row in head_gradients(net, *batch)}
+    net.a.requires_grad_(False)
+    assert head_gradients(net, *batch) == (whole["b"], whole["c"])
+    with pytest.raises(BadArgument, match="any weights of 'a'"):
+        head_gradients(net, *batch, parts=["a"])
+    for layer in (net.b, net.c):
+        layer.requires_grad_(False)
+    with pytest.raises(BadArgument, match="TwoHeads does not depend on any weights that are trained"):
+        head_gradients(net, *batch)
+
+
+def test_gradients_may_be_off(net, batch):
+    expected = head_gradients(net, *batch)
+    with torch.no_grad():
+        assert head_gradients(net, *batch) == expected
+
+
+def test_without_a_gradient_of_its_own_the_factor_is_infinite():
+    assert HeadGradient("part", main=0.0, heads=1.0, cosine=0.0).factor == math.inf
 
 
 def test_what_has_no_heads_or_no_weights(net, batch):

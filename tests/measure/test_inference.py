@@ -32,6 +32,18 @@ def test_the_first_pass_is_not_counted():
     assert answer.spread == max(answer.seconds) - min(answer.seconds)
 
 
+def test_every_pass_is_over_a_batch_of_the_size_that_was_asked_for():
+    shapes = []
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            shapes.append(tuple(x.shape))
+            return x
+
+    assert inference(Watched(), (3, 5, 6), batch_size=4, repeats=2).batch_size == 4
+    assert set(shapes) == {(4, 3, 5, 6)}
+
+
 def test_memory_grows_with_the_batch():
     one, four = (inference(nn.Conv2d(3, 8, 3, padding=1), (3, 64, 64), batch_size=n, repeats=1) for n in (1, 4))
     assert one.peak >= 8 * 64 * 64 * 4

@@ -108,6 +108,33 @@ def test_memory_counts_new_values_only():
     assert layer_table(net.double(), (1, 8, 8))["0"].activation_bytes == 4 * values
 
 
+@pytest.mark.parametrize(
+    ("answer", "values"),
+    [
+        (lambda y: y.chunk(2, 1), 4),
+        (lambda y: (y, y), 4),
+        (lambda y: {"all": y, "part": y[:, :1]}, 4),
+        (lambda y: (y[:, :1], y + 1), 1 + 4),
+    ],
+)
+def test_views_of_one_new_block_count_together_and_no_value_twice(answer, values):
+    class Views(nn.Module):
+        def forward(self, x):
+            return answer(x * 2)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.views = Views()
+
+        def forward(self, x):
+            self.views(x)
+            return x
+
+    assert layer_table(Net(), (4, 8, 8))["views"].activation_bytes == 4 * 64 * values
+    assert activation_bytes(Net(), (4, 8, 8)) == 4 * 64 * values
+
+
 def test_a_module_that_is_called_three_times_has_three_rows():
     table = layer_table(on_meta("resnet50"), IMAGENET)
     calls = [row for row in table if row.name == "layer2.0.relu"]
@@ -116,6 +143,15 @@ def test_a_module_that_is_called_three_times_has_three_rows():
         ((128, 28, 28), 43, 8),
         ((512, 28, 28), 43, 8),
     ]
+    assert table["layer2.0.relu"] is calls[-1]
+
+
+def test_layers_that_see_the_whole_image_say_so():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    table = layer_table(net, (3, 16, 16))
+    assert [row.sees_all for row in table] == [False, True, True, True]
+    lines = str(table).splitlines()
+    assert [line.split()[-2:] for line in lines if line[:1] in "0123"] == [["3", "1"], *[["all", "-"]] * 3]
 
 
 class Functional(nn.Module):

@@ -145,8 +145,22 @@ def test_errors_of_the_network_itself_are_not_hidden():
         layer_table(Broken(), (3, 8, 8))
 
 
+class Noisy(nn.Module):
+    def forward(self, x):
+        return x + torch.randn(x.shape[-2:])
+
+
+def test_the_random_numbers_of_a_network_are_not_taken_from_the_caller():
+    random_state = torch.get_rng_state()
+    assert smallest_input(Noisy()) == 1
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
 def test_the_smallest_input():
     assert smallest_input(nn.Sequential(nn.Conv2d(3, 4, 11, stride=4), nn.MaxPool2d(3, 2), nn.MaxPool2d(3, 2))) == 35
     fixed = nn.Sequential(nn.Conv2d(1, 2, 5), nn.Flatten(), nn.Linear(2 * 10 * 10, 3))
     assert smallest_input(fixed, channels=1) == 14
     assert smallest_input(fixed, channels=3) is None
+    assert smallest_input(ReadsValues()) is None  # it cannot run without data
+    assert smallest_input(nn.Conv2d(3, 1, 200)) == 200
+    assert smallest_input(nn.Conv2d(3, 1, 513)) is None

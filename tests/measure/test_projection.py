@@ -76,6 +76,16 @@ def test_bottlenecks_of_a_network_are_found_and_read_what_they_read():
     assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
 
 
+def test_random_directions_point_anywhere_and_are_averaged():
+    """The common signal of all maps has most of the variance, and directions of positive numbers would favour it."""
+    variances = torch.tensor([6.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    turn = torch.linalg.qr(torch.cat([torch.ones(4, 1), torch.eye(4)[:, :3]], 1).double())[0]
+    maps = torch.einsum("dc,nchw->ndhw", turn, maps_with_variances(*variances.tolist()))
+    rows = torch.randn(20_000, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    kept = (rows**2 @ variances**2) / (rows**2 @ variances) / variances.sum()
+    assert projection(maps, torch.eye(4)[:1], draws=200).random == pytest.approx(kept.mean().item(), abs=0.04)
+
+
 def test_other_convolutions_are_no_bottlenecks():
     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1, groups=2))
     assert bottleneck_projections(net, torch.randn(1, 3, 8, 8)) == {}
@@ -85,7 +95,10 @@ def test_other_convolutions_are_no_bottlenecks():
 
 def test_what_cannot_be_projected():
     maps = torch.randn(1, 4, 3, 3)
-    with pytest.raises(BadArgument, match="of a 1x1 convolution"):
-        projection(maps, torch.ones(2, 4, 3, 3))
+    for shape in ((2, 4, 3, 3), (4,), (2, 1, 2, 2), (2, 3), (2, 4, 1)):
+        with pytest.raises(BadArgument, match="of a 1x1 convolution"):
+            projection(maps, torch.ones(shape))
+    with pytest.raises(BadArgument, match="at least one random projection, not 0"):
+        projection(maps, torch.ones(2, 4), draws=0)
     with pytest.raises(BadArgument, match="constant"):
         projection(torch.ones(1, 4, 3, 3), torch.ones(2, 4))

@@ -69,6 +69,17 @@ def test_the_random_numbers_of_dropout_are_not_taken_from_the_caller():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_what_the_next_layer_does_in_place_does_not_count():
+    def stack(inplace):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Hardswish(inplace), nn.Flatten(), nn.Linear(4 * 14 * 14, 2)
+        )
+
+    layers = ["0", "1", "2"]
+    assert gradient_correlation(stack(True), line(), layers) == gradient_correlation(stack(False), line(), layers)
+
+
 def test_plain_nets_shatter_and_residual_ones_do_not():
     found = {}
     for name in ("plain20", "resnet20"):
@@ -90,6 +101,38 @@ def test_the_network_stays_as_it_is():
     assert images.grad is None
     assert not images.requires_grad
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Branches(nn.Module):
+    """Puts out logits and those of a head; one layer does not reach them, one is not called."""
+
+    def __init__(self):
+        super().__init__()
+        self.main, self.head, self.cut, self.spare = (nn.Linear(768, 2) for _ in range(4))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.main(x) + self.cut(x).detach(), self.head(x)
+
+
+def test_the_logits_are_those_of_the_main_answer():
+    net = Branches()
+    assert gradient_correlation(net, line(), ["", "main"]) == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize("layer", ["head", "cut", "spare"])
+def test_layers_that_do_not_reach_the_logits_are_named(layer):
+    with pytest.raises(BadArgument, match=f"the first logit of Branches does not depend on what '{layer}' puts out"):
+        gradient_correlation(Branches(), line(2), ["main", layer])
+
+
+def test_a_net_that_ignores_the_images_is_told_so():
+    class Constant(nn.Module):
+        def forward(self, x):
+            return x.detach().flatten(1)
+
+    with pytest.raises(BadArgument, match="the first logit of Constant does not depend on the images"):
+        gradient_correlation(Constant(), line(2), [""])
 
 
 def test_bad_arguments():

@@ -49,6 +49,21 @@ def test_features_use_evaluation_mode():
     assert torch.equal(features(net, pictures(2), "0"), pictures(2).flatten(1))
 
 
+def test_one_value_an_image_is_a_vector_too():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(108, 1), nn.Flatten(0))
+    assert features(net, pictures(3), "2").shape == (3, 1)
+
+
+@pytest.mark.parametrize("start", [-2, -1])  # one tensor of all images' values, and one value
+def test_a_layer_must_put_out_a_row_for_each_image(start):
+    class Mixes(nn.Module):
+        def forward(self, x):
+            return x.flatten() if start == -2 else x.sum()
+
+    with pytest.raises(BadArgument, match="no tensor with a row for each image"):
+        features(nn.Sequential(Mixes()), pictures(3), "0")
+
+
 def test_unknown_and_uncalled_layers_are_named(net):
     with pytest.raises(UnknownLayer, match="'5'"):
         features(net, pictures(1), "5")

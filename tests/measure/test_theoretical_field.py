@@ -22,6 +22,7 @@ from cnnlib.measure import (
     NotTraceable,
     UnknownLayer,
     UnsupportedOperation,
+    layer_table,
     receptive_field,
 )
 from cnnlib.models import layers
@@ -89,6 +90,17 @@ class Crop(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :, self.start :: self.step, -SIDE // 2 :]
+
+
+class Applies(nn.Module):
+    """Applies one function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
 
 
 def same(kernel: tuple[int, int], dilation: int) -> nn.Module:
@@ -292,15 +304,69 @@ def test_an_adaptive_pooling_is_a_pooling_where_it_divides(pool):
     assert (uneven.size, uneven.stride, uneven.aligned) == (2, 7 / 6, False)
 
 
+def test_an_even_pooling_does_not_mend_branches_that_are_not_aligned():
+    net = nn.Sequential(Sum(nn.Conv2d(2, 2, 3, stride=2, padding=1), nn.AvgPool2d(2)), nn.AdaptiveAvgPool2d(4))
+    assert not receptive_field(net, (2, 32, 32)).final.aligned
+
+
 def test_statistics_over_the_image_see_it_all():
     final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4)), (2, 16, 16)).final
     assert (final.whole, final.stride) == (True, 1)
 
 
-@pytest.mark.parametrize("dim", [2, -1])
-def test_a_softmax_over_positions_sees_it_all(dim):
+@pytest.mark.parametrize("dim", [1, -3, None])  # None leaves the choice to PyTorch, which takes the channels
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice for softmax")
+def test_a_softmax_over_channels_sees_no_more(dim):
     final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Softmax(dim)), (2, 16, 16)).final
-    assert (final.whole, final.stride, final.output) == (True, 1, (14, 14))
+    assert (final.kind, final.size, final.whole, final.output) == ("Softmax", 3, False, (14, 14))
+
+
+@pytest.mark.parametrize("layer", [nn.Softmax(2), nn.Softmax(-1), nn.GLU(), nn.GLU(2)], ids=repr)
+def test_layers_that_go_over_rows_or_columns_alone_are_refused(layer):
+    with pytest.raises(UnsupportedOperation, match=r"in module '1' is not known: it .*maps"):
+        receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), layer), (2, 16, 16))
+
+
+@pytest.mark.parametrize("gate", [nn.GLU(1), lambda x: F.glu(x, dim=-3)])
+def test_gates_of_channels_see_no_more(gate):
+    final = receptive_field(Applies(gate), (2, 16, 16)).final
+    assert (final.size, final.whole, final.output) == (1, False, (16, 16))
+
+
+@pytest.mark.parametrize(
+    "pool", [lambda x: x.mean((2, 3)), lambda x: x.mean(axis=(-2, -1)), lambda x: x.amax((1, 2, 3)), torch.sum]
+)
+def test_what_goes_over_rows_and_columns_sees_everything(pool):
+    *_, last = receptive_field(Applies(pool), (2, 16, 12)).rows
+    assert (last.whole, last.size, last.output) == (True, (16, 12), ())
+
+
+@pytest.mark.parametrize("convert", [lambda x, y: y.type_as(x), lambda x, y: y.type_as(other=x), lambda x, y: y.to(x)])
+def test_a_conversion_reads_the_type_of_its_second_argument_alone(convert):
+    class Converts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.narrow = nn.Conv2d(2, 4, 7, padding=3), nn.Conv2d(2, 4, 3, padding=1)
+
+        def forward(self, x):
+            return convert(self.wide(x), self.narrow(x))
+
+    assert receptive_field(Converts(), (2, 16, 16)).final.size == 3
+
+
+def test_a_constant_that_is_converted_sees_nothing():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 4, 3)
+            self.register_buffer("mask", torch.ones(4, 1, 1))
+
+        def forward(self, x):
+            x = self.conv(x)
+            return x * self.mask.type_as(x) + self.mask.to(x)
+
+    final = receptive_field(Masked(), (2, 16, 16)).final
+    assert (final.size, final.whole, final.output) == (3, False, (14, 14))
 
 
 def test_a_function_that_returns_its_input_adds_no_row():
@@ -325,6 +391,32 @@ def test_channels_may_be_split_shuffled_and_normalised():
 
     field = receptive_field(Shuffle(), (4, 16, 16))
     assert (field.final.size, field.final.kind, field.final.whole) == (3, "softmax", False)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        *(operator.methodcaller(name) for name in ["contiguous", "clone", "detach", "float", "half", "double"]),
+        *(lambda x: x.to(torch.float64), lambda x: x.type(torch.float64), lambda x: x.expand_as(x)),
+        *(lambda x: x.permute(0, 1, 2, 3), lambda x: x.permute((1, 0, 2, 3)), lambda x: x.transpose(0, 1)),
+    ],
+)
+def test_what_leaves_positions_alone_sees_no_more(operation):
+    final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), Applies(operation)), (2, 16, 16)).final
+    assert (final.name.split(".")[0], final.size, final.whole, final.output) == ("1", 3, False, (14, 14))
+
+
+def test_a_module_of_several_outputs_is_called_by_its_first():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.narrow, self.wide = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 5)
+
+        def forward(self, x):
+            return self.narrow(x), [self.wide(x)]
+
+    field = receptive_field(nn.Sequential(Two()), (1, 16, 16))
+    assert field["0"] is field["0.narrow"]
 
 
 def test_functional_layers_are_understood():
@@ -379,6 +471,8 @@ def test_without_a_size_the_usual_ones_are_tried():
     assert receptive_field(nn.Conv2d(3, 8, 5)).input_size == (3, 224, 224)
     lenet = nn.Sequential(nn.Conv2d(1, 6, 5), nn.Flatten(), nn.Linear(6 * 24 * 24, 10))
     assert receptive_field(lenet).input_size == (1, 28, 28)
+    for_cifar = nn.Sequential(nn.Conv2d(3, 6, 5), nn.Flatten(), nn.Linear(6 * 28 * 28, 10))
+    assert receptive_field(for_cifar).input_size == (3, 32, 32)
     with pytest.raises(BadArgument, match="which input_size"):
         receptive_field(nn.Sequential(nn.Conv2d(1, 6, 5), nn.Flatten(), nn.Linear(1, 10)))
 
@@ -396,6 +490,12 @@ def test_an_unknown_operation_is_named():
     "operation",
     [
         lambda x: x.transpose(2, 3),
+        lambda x: x.clone().transpose_(2, 3),
+        lambda x: x.clone().cumsum_(2),
+        lambda x: x.clone().copy_(x[:, :, :1]),
+        lambda x: x.mean(3, keepdim=True),
+        lambda x: x.sum(axis=2),
+        lambda x: F.glu(x),
         lambda x: x.permute(0, 2, 3, 1),
         lambda x: x[:, :, 0],
         lambda x: torch.cat([x, x], 2),
@@ -406,12 +506,23 @@ def test_an_unknown_operation_is_named():
     ],
 )
 def test_operations_that_rearrange_maps_are_refused(operation):
-    class Rearranging(nn.Module):
-        def forward(self, x):
-            return operation(x)
-
     with pytest.raises(UnsupportedOperation):
-        receptive_field(Rearranging(), (1, 8, 8))
+        receptive_field(Applies(operation), (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: torch.cat([x, x], axis=1),
+        lambda x: torch.chunk(x, chunks=2, dim=1),
+        lambda x: x.permute(dims=(0, 1, 2, 3)),
+    ],
+)
+def test_arguments_without_a_rule_are_refused(operation):
+    with pytest.raises(UnsupportedOperation, match="unexpected keyword argument"):
+        receptive_field(Applies(operation), (2, 8, 8))
+    table = layer_table(Applies(operation), (2, 8, 8))
+    assert "No receptive fields: the receptive field of" in str(table)
 
 
 def test_branches_at_different_strides_are_refused():

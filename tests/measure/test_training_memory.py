@@ -32,7 +32,9 @@ def test_the_peak_of_a_small_net_by_hand():
     assert training_memory(MLP, (10,), 8).peak - training_memory(MLP, (10,), 8, "sgd").peak == 4 * MLP_PARAMETERS
 
 
-@pytest.mark.parametrize(("optimizer", "values"), [("sgd", 0), ("sgd-momentum", 1), ("rmsprop", 1), ("adam", 2)])
+@pytest.mark.parametrize(
+    ("optimizer", "values"), [("sgd", 0), ("sgd-momentum", 1), ("rmsprop", 1), ("adam", 2), ("adamw", 2)]
+)
 def test_the_state_of_optimizers_is_what_torch_keeps(optimizer, values):
     net = nn.Linear(100, 100)
     build = {
@@ -40,6 +42,7 @@ def test_the_state_of_optimizers_is_what_torch_keeps(optimizer, values):
         "sgd-momentum": lambda: torch.optim.SGD(net.parameters(), momentum=0.9),
         "rmsprop": lambda: torch.optim.RMSprop(net.parameters()),
         "adam": lambda: torch.optim.Adam(net.parameters()),
+        "adamw": lambda: torch.optim.AdamW(net.parameters()),
     }[optimizer]()
     net(torch.ones(1, 100)).sum().backward()
     build.step()

@@ -1,6 +1,7 @@
 """The search itself: what it sees, what it spends, what it returns."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -63,6 +64,48 @@ def test_the_best_candidate_is_returned(way, parts):
     assert all(Space().decisions(plan) for plan, _ in found.candidates)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_every_step_has_the_rate_of_the_effort_and_a_batch_of_its_own(way, parts, monkeypatch):
+    numbers, rates = [], []
+    batch_of, take = loop_module.Batches.__getitem__, loop_module.Step.__call__
+    monkeypatch.setattr(loop_module.Batches, "__getitem__", lambda self, n: numbers.append(n) or batch_of(self, n))
+    monkeypatch.setattr(loop_module.Step, "__call__", lambda self, *batch: rates.append(batch[2]) or take(self, *batch))
+    search(way, parts, EFFORT)
+    assert numbers == list(range(EFFORT.steps))
+    assert rates == [EFFORT.lr] * EFFORT.steps
+
+
+def test_proposals_are_rewarded_on_different_images(parts, monkeypatch):
+    parts_seen, right = [], loop_module._Search._right
+    monkeypatch.setattr(
+        loop_module._Search, "_right", lambda self, net, which: parts_seen.append(which) or right(self, net, which)
+    )
+    search("enas", parts, EFFORT)
+    rewarded, compared = parts_seen[: 4 * 2], parts_seen[4 * 2 :]
+    assert len({part.start for part in rewarded}) == 4 * 2
+    assert all(part.stop - part.start == EFFORT.batch_size and part.stop <= EFFORT.validation for part in rewarded)
+    assert compared == [slice(None)] * 3
+
+
+def test_each_child_begins_with_weights_of_its_own(parts, monkeypatch):
+    stems, prepare = [], loop_module.batch_statistics
+
+    def record(net):
+        stems.append(next(net.stem.parameters()).clone())
+        return prepare(net)
+
+    monkeypatch.setattr(loop_module, "batch_statistics", record)
+    monkeypatch.setattr(loop_module._Search, "_train", lambda *_: None)
+    search("nas", parts, EFFORT, space=Space(1, ("identity",)))  # all cells draw as many random numbers
+    assert len(stems) == EFFORT.children
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(stems, 2))
+
+
+def test_the_controller_expects_no_more_than_chance_at_first(parts):
+    one = loop_module._Search(WAYS["nas"], parts, EFFORT, Space(), 0, torch.device("cpu"))
+    assert one.proposer.baseline == 0.1
+
+
 def test_only_a_controller_changes_its_proposals(parts):
     for way, (controller, _) in WAYS.items():
         entropies = {one.entropy for one in search(way, parts, EFFORT).history}
@@ -86,11 +129,13 @@ def test_rewards_lead_the_search(parts, monkeypatch):
     assert mean["random-shared"] < 0.35
 
 
-def test_a_search_leaves_the_random_state_alone(parts):
+@pytest.mark.parametrize("way", ["nas", "enas"])
+def test_a_search_leaves_the_random_states_alone(way, parts, monkeypatch):
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    search("enas", parts, EFFORT)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("generators of GPUs were seeded"))
+    search(way, parts, EFFORT)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -101,6 +146,30 @@ def test_updates_are_spread_over_the_steps_after_the_warmup():
     assert due[21] == 2
     assert due[100] == 160
     assert sorted(due) == due
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        *(
+            ({name: 0}, f"{name} must be at least 1, not 0")
+            for name in ("steps", "updates", "proposals", "candidates", "children", "train", "validation", "channels")
+        ),
+        ({"warmup": 1.0}, "a warm-up of 1 of 6 steps leaves none"),
+        ({"warmup": 0.95}, "a warm-up of 0.95 of 6 steps leaves none"),
+        ({"warmup": -0.5}, "a warm-up of -0.5 of 6"),
+        ({"children": 4}, "6 steps cannot be shared equally among 4 children"),
+    ],
+)
+def test_an_effort_that_makes_no_search_is_refused(wrong, words):
+    with pytest.raises(SearchError, match=words):
+        dataclasses.replace(EFFORT, **wrong)
+
+
+@pytest.mark.parametrize(("train", "validation"), [(80, 0), (-5, 10)])
+def test_both_parts_need_an_image(images, train, validation):
+    with pytest.raises(SearchError, match=f"at least one image, not {train} and {validation}"):
+        split(images, train, validation)
 
 
 def test_an_unknown_way_is_refused(parts):

@@ -46,6 +46,11 @@ def test_decisions_that_stand_for_nothing_are_refused(decisions):
         Space(1).plan(decisions)
 
 
+def test_operations_that_there_are_not_are_refused():
+    with pytest.raises(SpaceError, match=r"there is no operation 'nope'; there are sep3x3, .*identity"):
+        Space(1, ("sep7x7", "nope"))
+
+
 def test_cells_of_other_spaces_are_refused():
     plan = Space(1).plan((0, 0, 1, 4))
     with pytest.raises(SpaceError, match="does not have"):

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cnnlib.errors import CnnlibError
-from cnnlib.measure.errors import BadArgument, DoesNotFit, first_line
+from cnnlib.errors import CnnlibError, first_line
+from cnnlib.measure.errors import BadArgument, DoesNotFit
 from cnnlib.measure.rendering import shape_text
 
 Result = TypeVar("Result")

@@ -145,6 +145,9 @@ class EfficientNet(nn.Module):
         stages: rows of Table 1, see :data:`B0`.
         stem_stride: stride of the first convolution.
         bn_momentum: weight of a new batch in the running statistics.
+
+    Raises:
+        BadOption: if ``width`` or ``depth`` is not positive.
     """
 
     min_size = 1
@@ -161,6 +164,7 @@ class EfficientNet(nn.Module):
         bn_momentum: float = 0.01,
     ):
         super().__init__()
+        layers.require_positive(width=width, depth=depth)
         repeats = [math.ceil(depth * n) for *_, n in stages]
         channels = round_channels(32 * width)
         self.stem = conv_bn_swish(3, channels, 3, stem_stride)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.errors import CnnlibError
+from cnnlib.models.registry import BadOption
 
 
 class InputTooSmall(CnnlibError, ValueError):
@@ -32,6 +33,19 @@ def require_size(x: Tensor, minimum: int, name: str) -> None:
             f"{name} needs images of at least {minimum}x{minimum} pixels, but these are {height}x{width}; resize them, "
             "or take a network for small images: cnnlib.available(dataset='CIFAR-10')"
         )
+
+
+def require_positive(**factors: float) -> None:
+    """Check the factors on the size of a network, given by the names of their options.
+
+    Where numbers of maps or layers are rounded up, a network would come of any factor.
+
+    Raises:
+        BadOption: naming the first that is not positive.
+    """
+    for name, factor in factors.items():
+        if not factor > 0:
+            raise BadOption(f"{name} is a factor greater than 0, not {factor}")
 
 
 class WithAuxiliary(NamedTuple):

@@ -102,6 +102,9 @@ class MobileNetV2(nn.Module):
         stem_stride: stride of the first convolution.
         stages: rows (t, c, n, s) of Table 2.
         dropout: probability of dropping an input of the classifier.
+
+    Raises:
+        BadOption: if ``width`` is not positive.
     """
 
     min_size = 1
@@ -115,6 +118,7 @@ class MobileNetV2(nn.Module):
         dropout: float = 0.2,
     ):
         super().__init__()
+        layers.require_positive(width=width)
         channels = round_channels(32 * width)
         self.stem = conv_bn(3, channels, 3, stem_stride)
         self.stages = nn.Sequential()

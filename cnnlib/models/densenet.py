@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cnnlib.models import layers
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register
 
 PAPER = Paper(
     key="huang2017densely",
@@ -214,9 +214,10 @@ def cifar_densenet(
     Raises:
         BadOption: for another depth.
     """
+    depths = (layers.units_per_stage(depth, 3, 4),) * 3
     plain = {"stem_channels": 16, "layer": DenseLayer, "compression": 1.0}
     options = {"dropout": dropout, "memory_efficient": memory_efficient}
-    return DenseNet(growth_rate, _three_blocks(depth, 3), num_classes, stem=StemCIFAR, **plain, **options)
+    return DenseNet(growth_rate, depths, num_classes, stem=StemCIFAR, **plain, **options)
 
 
 def cifar_densenet_bc(
@@ -227,15 +228,9 @@ def cifar_densenet_bc(
     Raises:
         BadOption: for another depth.
     """
+    depths = (layers.units_per_stage(depth, 6, 4),) * 3
     options = {"dropout": dropout, "memory_efficient": memory_efficient}
-    return DenseNet(growth_rate, _three_blocks(depth, 6), num_classes, stem=StemCIFAR, **options)
-
-
-def _three_blocks(depth: int, step: int) -> tuple[int, int, int]:
-    n, rest = divmod(depth - 4, step)
-    if rest or n < 1:
-        raise BadOption(f"these nets have {step}n + 4 layers ({step + 4}, {2 * step + 4}, ...), not {depth}")
-    return n, n, n
+    return DenseNet(growth_rate, depths, num_classes, stem=StemCIFAR, **options)
 
 
 def _published(columns: Sequence[tuple[str, str]], errors: dict[tuple[str, str], tuple[float, ...]]) -> list[Published]:

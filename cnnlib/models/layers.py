@@ -48,6 +48,24 @@ def require_positive(**factors: float) -> None:
             raise BadOption(f"{name} is a factor greater than 0, not {factor}")
 
 
+def units_per_stage(depth: int, step: int, others: int = 2) -> int:
+    """Return n for a net of ``depth`` = ``step`` n + ``others`` layers, the number of units in each of its stages.
+
+    Args:
+        depth: number of layers of the net.
+        step: how many layers one unit more in each stage adds.
+        others: number of layers outside of the stages.
+
+    Raises:
+        BadOption: if no n gives this depth. The message has the first depths that are possible.
+    """
+    units, rest = divmod(depth - others, step)
+    if rest or units < 1:
+        possible = ", ".join(str(n * step + others) for n in (1, 2, 3))
+        raise BadOption(f"these nets have {step}n + {others} layers ({possible}, ...), not {depth}")
+    return units
+
+
 class WithAuxiliary(NamedTuple):
     """What a net with auxiliary heads returns in training mode, all (N, num_classes).
 

@@ -275,9 +275,7 @@ def _cifar(
     num_classes: int,
     shortcut: str,
 ) -> nn.Module:
-    units, rest = divmod(depth - 2, 3 * convolutions)
-    if rest or units < 1:
-        raise BadOption(f"these nets have {3 * convolutions}n + 2 layers, not {depth}")
+    units = layers.units_per_stage(depth, 3 * convolutions)
     if order not in ORDERS:
         raise BadOption(f"there is no order {order!r}; there are {', '.join(ORDERS)}")
     if shortcut not in SHORTCUTS:

@@ -20,6 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from cnnlib.models import layers
 from cnnlib.models.registry import BadOption, Paper, Published, register
 from cnnlib.models.resnet import ResidualBlock, ResNet, cifar_stem, imagenet_stem
 from cnnlib.models.senet import with_squeeze_excitation
@@ -147,11 +148,9 @@ def cifar_res2net(depth: int, width: int, scale: int, num_classes: int = 10) -> 
     Raises:
         BadOption: for another depth, or a ``scale`` below 2.
     """
-    blocks, rest = divmod(depth - 2, 9)
-    if rest or blocks < 1:
-        raise BadOption(f"these nets have 9n + 2 layers, not {depth}")
+    depths = (layers.units_per_stage(depth, 9),) * 3
     block = partial(ResidualBlock, f=partial(split_bottleneck, width=width, scale=scale))
-    return ResNet(block, (blocks,) * 3, (64, 128, 256), num_classes=num_classes)
+    return ResNet(block, depths, (64, 128, 256), num_classes=num_classes)
 
 
 def _cifar(f: Callable[[int, int, int], nn.Module], num_classes: int) -> ResNet:

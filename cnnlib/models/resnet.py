@@ -276,10 +276,7 @@ def cifar_depths(depth: int) -> tuple[int, int, int]:
     Raises:
         BadOption: for another depth.
     """
-    blocks, rest = divmod(depth - 2, 6)
-    if rest or blocks < 1:
-        raise BadOption(f"these nets have 6n + 2 layers (8, 14, 20, ...), not {depth}")
-    return (blocks, blocks, blocks)
+    return (layers.units_per_stage(depth, 6),) * 3
 
 
 NARROW, WIDE = (64, 128, 256, 512), (256, 512, 1024, 2048)

@@ -22,6 +22,7 @@ from operator import add
 
 from torch import Tensor, cat, nn
 
+from cnnlib.models import layers
 from cnnlib.models.registry import BadOption, Paper, Published, register
 from cnnlib.models.resnet import WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
 
@@ -168,11 +169,9 @@ def cifar_narrow_resnext(
 def _cifar_net(
     widths: Sequence[int], stem: int, cardinality: int, base_width: int, num_classes: int, depth: int, form: str
 ) -> ResNet:
-    blocks, rest = divmod(depth - 2, 9)
-    if rest or blocks < 1:
-        raise BadOption(f"these nets have 9n + 2 layers (11, 20, 29, ...), not {depth}")
+    depths = (layers.units_per_stage(depth, 9),) * 3
     f = partial(aggregated_transformations, cardinality=cardinality, base_width=base_width, form=form)
-    return ResNet(partial(ResidualBlock, f=f), [blocks] * 3, widths, stem_width=stem, num_classes=num_classes)
+    return ResNet(partial(ResidualBlock, f=f), depths, widths, stem_width=stem, num_classes=num_classes)
 
 
 def imagenet_resnext(

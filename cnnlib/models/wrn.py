@@ -18,8 +18,9 @@ from functools import partial
 
 from torch import nn
 
+from cnnlib.models import layers
 from cnnlib.models.preact import PreActResNet, PreActUnit, SharedPreActUnit
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register
 from cnnlib.models.resnet import WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
 
 PAPER = Paper(
@@ -70,10 +71,7 @@ def wrn(depth: int, k: float, num_classes: int = 10, dropout: float = 0.0) -> Pr
     Raises:
         BadOption: if ``depth`` is not 6n + 4.
     """
-    units, rest = divmod(depth - 4, 6)
-    if rest or units < 1:
-        raise BadOption(f"these nets have 6n + 4 layers (10, 16, 22, ...), not {depth}")
-    return wide_net(units, k, (3, 3), num_classes, dropout)
+    return wide_net(layers.units_per_stage(depth, 6, 4), k, (3, 3), num_classes, dropout)
 
 
 def wide_bottleneck(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:

@@ -132,14 +132,17 @@ def _on_both_gpus(**half: nn.Module) -> nn.ModuleList:
 
 
 def to_towers(net: AlexNet) -> AlexNetTwoTowers:
-    """Return the two-tower net that computes what ``net`` does: each GPU takes one half of every layer but fc8."""
-    towers = AlexNetTwoTowers(net.fc8.out_features, net.conv1.padding[0], net.drop6.p)
+    """Return the two-tower net that computes what ``net`` does: each GPU takes one half of every layer but fc8.
+
+    Number type, device and mode, training or evaluation, are those of ``net``.
+    """
+    towers = AlexNetTwoTowers(net.fc8.out_features, net.conv1.padding[0], net.drop6.p).to(net.conv1.weight)
     whole = net.state_dict()
     for name, tensor in towers.state_dict().items():
         *stage_and_gpu, layer, kind = name.split(".")  # "conv12.0.conv1.weight", or "fc8.weight"
         source = whole[f"{layer}.{kind}"]
         tensor.copy_(source.chunk(2)[int(stage_and_gpu[1])] if stage_and_gpu else source)
-    return towers
+    return towers.train(net.training)
 
 
 def init_as_paper(net: nn.Module) -> None:

@@ -182,7 +182,7 @@ class DenseNet(nn.Module):
         super().__init__()
         self.min_size = stem.stride * (2 ** (len(depths) - 1) - 1) + 1
         first = RecomputedBNReLUConv if memory_efficient else BNReLUConv
-        channels = stem_channels or 2 * growth_rate
+        channels = 2 * growth_rate if stem_channels is None else stem_channels
         self.stem = stem(channels)
         self.blocks = nn.Sequential()
         for depth in depths:

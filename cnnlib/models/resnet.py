@@ -39,10 +39,16 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class PadShortcut(nn.Module):
-    """Option A where the shape changes: take every ``stride``-th pixel, and zeros for the maps that are new."""
+    """Option A where the shape changes: take every ``stride``-th pixel, and zeros for the maps that are new.
+
+    Raises:
+        BadOption: if fewer maps go out than come in.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
+        if out_channels < in_channels:
+            raise BadOption(f"option A adds maps and drops none, but {in_channels} come in and {out_channels} go out")
         self.subsample = nn.AvgPool2d(1, stride)
         self.new_maps = out_channels - in_channels
 

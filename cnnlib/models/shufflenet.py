@@ -123,7 +123,7 @@ class ShuffleNet(nn.Module):
         super().__init__()
         if groups not in WIDTHS:
             raise BadOption(f"groups is one of {', '.join(map(str, WIDTHS))}, not {groups}")
-        channels = stem_channels or int(24 * width)
+        channels = int(24 * width) if stem_channels is None else stem_channels
         self.stem = nn.Sequential(
             OrderedDict(
                 conv=nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False),

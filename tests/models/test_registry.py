@@ -93,6 +93,8 @@ def test_a_value_that_makes_no_network_is_explained(name, options, reason):
     [
         ("resnet20", {"num_classes": 0}, "fc.weight"),
         ("resnet20", {"width": 0.01}, "stem.conv.weight"),
+        ("densenet121", {"stem_channels": 0}, "stem.conv.weight"),
+        ("shufflenet-g3", {"stem_channels": 0}, "stem.conv.weight"),
         ("googlenet-cifar", {"width": 0.01}, "to_4a.inception3a.branch3.0.conv.weight"),
     ],
 )

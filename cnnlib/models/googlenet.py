@@ -4,8 +4,10 @@ Implements the two modules of Figure 2, :class:`NaiveInception` and :class:`Ince
 and its auxiliary heads (section 5). The net is from before batch normalisation: convolutions have biases, and local
 response normalisation stands after the first and before the second pooling layer. Choices where the paper is silent:
 
-- The constants of the response normalisation and the initialisation (Glorot's) are those of the Caffe replication,
-  made with the first author's help. Caffe's normalisation divides alpha by the size, as PyTorch's does.
+- The constants of the response normalisation are those of the Caffe replication, made with the first author's help.
+  Caffe's normalisation divides alpha by the size, as PyTorch's does.
+- Weights are drawn by Glorot's rule, and biases begin at 0. The replication does neither: Caffe's "xavier" draws
+  uniformly within ±sqrt(3 / fan-in), and the biases of its convolutions begin at 0.2.
 - The heads are training aids, thrown away afterwards: ``auxiliary=True`` adds them. In training mode the net then
   returns :class:`WithAuxiliary`; in evaluation mode it returns logits, as without them.
 

@@ -1,8 +1,8 @@
 """Inception-v4. Szegedy et al. 2016, "Inception-v4, Inception-ResNet and the Impact of Residual Connections...".
 
 arXiv:1602.07261. Implements Figures 3 to 9: a stem, 4 modules A on 35x35 maps, 7 B on 17x17, 3 C on 8x8, and a
-reduction between each kind and the next. The paper's residual net is :mod:`cnnlib.models.inception_resnet_v2`. Where
-ours deviates:
+reduction between each kind and the next. The paper's residual net is :mod:`cnnlib.models.inception_resnet_v2`. Figures,
+and the widths of Table 1, are numbered as on arXiv, the tables of errors as in the AAAI print. Where ours deviates:
 
 - Where a figure prints 7x1 and 1x7 in the other order than the authors' released code, we follow the code.
 - The average pooling leaves the padding out of the mean, as TensorFlow's does.

@@ -106,9 +106,10 @@ def classifier(
     dropout: float = 0.5,
     activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
-    """Return the three fully connected layers of AlexNet and its successors: (N, in_features) to (N, num_classes).
+    """Return the three fully connected layers of VGG and of our small AlexNet: (N, in_features) to (N, num_classes).
 
-    Dropout follows each hidden layer, as in the papers (torchvision's AlexNet drops each hidden layer's *input*).
+    Dropout follows each hidden layer, as in the papers (torchvision's AlexNet drops each hidden layer's *input*). The
+    files of AlexNet and ZFNet write out the same layers.
     """
     return nn.Sequential(
         OrderedDict(

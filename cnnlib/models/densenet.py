@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register, top_errors
 
 PAPER = Paper(
     key="huang2017densely",
@@ -233,11 +233,11 @@ def cifar_densenet_bc(
     return DenseNet(growth_rate, depths, num_classes, stem=StemCIFAR, **options)
 
 
-def _published(columns: Sequence[tuple[str, str]], errors: dict[tuple[str, str], tuple[float, ...]]) -> list[Published]:
+def _published(errors: dict[tuple[str, str], tuple[float, ...]]) -> list[Published]:
     return [
-        Published(metric, value, protocol, source, dataset)
+        Published("test error", value, protocol, source, dataset)
         for (protocol, source), values in errors.items()
-        for value, (metric, dataset) in zip(values, columns, strict=False)
+        for value, dataset in zip(values, ("CIFAR-10", "CIFAR-100"), strict=False)  # some give CIFAR-10 only
     ]
 
 
@@ -276,7 +276,7 @@ for _name, _build, _nets in (("densenet", cifar_densenet, PLAIN), ("densenet-bc"
             input_size=(3, 32, 32),
             parameters=_parameters,
             multiply_adds=_multiply_adds,
-            published=_published([("test error", "CIFAR-10"), ("test error", "CIFAR-100")], _errors),
+            published=_published(_errors),
             about=f"{_depth} layers with growth rate {_growth_rate} for 32x32 images",
         )
 
@@ -303,8 +303,6 @@ for _name, (_growth_rate, _depths, _parameters, _multiply_adds, *_errors) in IMA
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_published(
-            [("top-1 error", "ImageNet"), ("top-5 error", "ImageNet")], dict(zip(_sources, _errors, strict=True))
-        ),
+        published=top_errors(dict(zip(_sources, _errors, strict=True))),
         about=f"blocks of {', '.join(map(str, _depths))} bottleneck layers with growth rate {_growth_rate}",
     )

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from cnnlib.models import layers
 from cnnlib.models.mobilenet_v2 import conv_bn, round_channels
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors
 from cnnlib.models.senet import SqueezeExcitation
 
 PAPER = Paper(
@@ -220,11 +220,7 @@ TRANSFERRED = {"b0": (1.9, 11.9), "b7": (1.1, 8.3)}  # test error on CIFAR-10 an
 
 for _name, (_dropout, _parameters, _multiply_adds, _paper, _torchvision) in NETS.items():
     _scaling = RELEASED[_name]
-    _published = [
-        Published(metric, value, protocol, source)
-        for (protocol, source), values in ((PAPER_V1, _paper), (TORCHVISION, _torchvision))
-        for metric, value in zip(("top-1 error", "top-5 error"), values, strict=True)
-    ] + [
+    _published = top_errors({PAPER_V1: _paper, TORCHVISION: _torchvision}) + [
         Published("test error", value, "pretrained on ImageNet, fine-tuned", "Tan and Le 2019, Table 5", dataset)
         for value, dataset in zip(TRANSFERRED.get(_name, ()), ("CIFAR-10", "CIFAR-100"), strict=False)
     ]

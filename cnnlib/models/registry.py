@@ -66,6 +66,23 @@ class Published:
         return f"{self.value:g}{spread} % {self.metric}{where} ({self.protocol})"
 
 
+def top_errors(errors: Mapping[tuple[str, str], Sequence[float]], **more: Any) -> list[Published]:
+    """Return published errors, given by protocol and source: the top-1 error and, where known, the top-5 error.
+
+    ``more`` are other fields of :class:`Published`, the same for all.
+    """
+    return [
+        Published(metric, value, protocol, source, **more)
+        for (protocol, source), values in errors.items()
+        for metric, value in zip(("top-1 error", "top-5 error"), values, strict=False)
+    ]
+
+
+def torchvision_v1(weights: str) -> tuple[str, str]:
+    """Return protocol and source of the errors that torchvision gives for its first ``weights``, ``"VGG16"`` say."""
+    return "1 crop, validation", f"torchvision, {weights}_Weights.IMAGENET1K_V1"
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """What is known about a model before it is built.

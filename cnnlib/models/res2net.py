@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors
 from cnnlib.models.resnet import ResidualBlock, ResNet, cifar_stem, imagenet_stem
 from cnnlib.models.senet import with_squeeze_excitation
 
@@ -158,10 +158,7 @@ def _cifar(f: Callable[[int, int, int], nn.Module], num_classes: int) -> ResNet:
 
 
 def _published(where: str, *errors: float) -> list[Published]:
-    return [
-        Published(metric, value, "1 crop, validation", f"Gao et al. 2019, {where}")
-        for metric, value in zip(("top-1 error", "top-5 error"), errors, strict=False)  # top-1 only for some
-    ]
+    return top_errors({("1 crop, validation", f"Gao et al. 2019, {where}"): errors})
 
 
 IMAGENET = {  # name: depth, width, scale and cardinality, parameters, multiply-adds, errors

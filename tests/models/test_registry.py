@@ -177,6 +177,15 @@ def test_headline_is_the_first_error_of_a_single_network(own_names):
     assert card("example-1").headline is single
 
 
+def test_pairs_of_errors_are_expanded_by_protocol_and_source():
+    pair, one = ("1 crop", "there"), registry.torchvision_v1("VGG16")
+    assert registry.top_errors({pair: (20.0, 5.0), one: (21.0,), ("10 crops", "there"): ()}, networks=2) == [
+        Published("top-1 error", 20.0, "1 crop", "there", networks=2),
+        Published("top-5 error", 5.0, "1 crop", "there", networks=2),
+        Published("top-1 error", 21.0, "1 crop, validation", "torchvision, VGG16_Weights.IMAGENET1K_V1", networks=2),
+    ]
+
+
 def test_published_error_names_its_data_set_unless_that_is_said():
     error = Published("test error", 20.0, "1 crop", "there", "CIFAR-100", runs=5, std=0.25)
     assert str(error) == "20 ± 0.25 % test error on CIFAR-100 (1 crop)"

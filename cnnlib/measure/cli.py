@@ -50,7 +50,8 @@ def _summary(options: argparse.Namespace) -> None:
     from cnnlib.measure import layer_table
     from cnnlib.models import create
 
-    model: nn.Module = create(options.model, **({"num_classes": options.classes} if options.classes else {}))
+    overrides = {} if options.classes is None else {"num_classes": options.classes}
+    model: nn.Module = create(options.model, **overrides)
     print(layer_table(model, _input_size(options), depth=options.depth))
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from cnnlib.errors import CnnlibError
-from cnnlib.measure.errors import BadArgument, DoesNotFit, first_line
+from cnnlib.errors import CnnlibError, first_line
+from cnnlib.measure.errors import BadArgument, DoesNotFit
 from cnnlib.measure.rendering import shape_text
 
 Result = TypeVar("Result")

@@ -32,8 +32,3 @@ class UnknownLayer(CnnlibError, LookupError):
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
         advice = f"the nearest names are {', '.join(map(repr, near))}" if near else "here no layer has a name"
         super().__init__(f"no layer {name!r}; {advice}")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message without its full stop, or the kind of error if it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

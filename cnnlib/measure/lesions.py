@@ -43,6 +43,7 @@ def lesions(net: ResNet, images: Tensor, labels: Tensor, batch_size: int = 500) 
 
     Raises:
         BadArgument: if there are no images.
+        cnnlib.models.BadOption: if the net has blocks that are neither plain nor residual.
     """
     if not len(images):
         raise BadArgument("lesions needs at least one image")

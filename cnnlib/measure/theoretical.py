@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
+from cnnlib.errors import first_line
 from cnnlib.measure.dry_run import first_accepted, on_copy, skip_arithmetic
-from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation, first_line
+from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation
 from cnnlib.measure.rendering import per_axis_text, shape_text
 from cnnlib.table import Column, Table
 

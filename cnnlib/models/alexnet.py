@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from cnnlib.models import layers
 from cnnlib.models.layers import LocalResponseNorm
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register, top_errors
 
 PAPER = Paper(
     key="krizhevsky2012imagenet",
@@ -132,14 +132,17 @@ def _on_both_gpus(**half: nn.Module) -> nn.ModuleList:
 
 
 def to_towers(net: AlexNet) -> AlexNetTwoTowers:
-    """Return the two-tower net that computes what ``net`` does: each GPU takes one half of every layer but fc8."""
-    towers = AlexNetTwoTowers(net.fc8.out_features, net.conv1.padding[0], net.drop6.p)
+    """Return the two-tower net that computes what ``net`` does: each GPU takes one half of every layer but fc8.
+
+    Number type, device and mode, training or evaluation, are those of ``net``.
+    """
+    towers = AlexNetTwoTowers(net.fc8.out_features, net.conv1.padding[0], net.drop6.p).to(net.conv1.weight)
     whole = net.state_dict()
     for name, tensor in towers.state_dict().items():
         *stage_and_gpu, layer, kind = name.split(".")  # "conv12.0.conv1.weight", or "fc8.weight"
         source = whole[f"{layer}.{kind}"]
         tensor.copy_(source.chunk(2)[int(stage_and_gpu[1])] if stage_and_gpu else source)
-    return towers
+    return towers.train(net.training)
 
 
 def init_as_paper(net: nn.Module) -> None:
@@ -150,20 +153,13 @@ def init_as_paper(net: nn.Module) -> None:
             nn.init.ones_(parameter)
 
 
-def _reported(nets: int, top1: float | None, top5: float, protocol: str) -> list[Published]:
-    source = "Krizhevsky et al. 2012, as quoted in Zeiler and Fergus 2014, Table 2"
-    return [
-        Published(metric, value, protocol, source, networks=nets)
-        for metric, value in (("top-1 error", top1), ("top-5 error", top5))
-        if value is not None
-    ]
-
-
+SOURCE = "Krizhevsky et al. 2012, as quoted in Zeiler and Fergus 2014, Table 2"
+SEVEN = "7 nets, two of them trained on more data first"
 PUBLISHED = [
-    *_reported(1, 40.7, 18.2, "1 net, validation"),
-    *_reported(5, 38.1, 16.4, "5 nets, validation"),
-    *_reported(7, 36.7, 15.4, "7 nets, two of them trained on more data first, validation"),
-    *_reported(7, None, 15.3, "7 nets, two of them trained on more data first, test"),
+    *top_errors({("1 net, validation", SOURCE): (40.7, 18.2)}),
+    *top_errors({("5 nets, validation", SOURCE): (38.1, 16.4)}, networks=5),
+    *top_errors({(f"{SEVEN}, validation", SOURCE): (36.7, 15.4)}, networks=7),
+    Published("top-5 error", 15.3, f"{SEVEN}, test", SOURCE, networks=7),
 ]
 for _name, _build, _about in (
     ("alexnet", AlexNet, "the winner of ILSVRC 2012 in one stream, with groups and response normalisation"),

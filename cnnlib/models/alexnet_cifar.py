@@ -30,6 +30,9 @@ class AlexNetCIFAR(nn.Module):
         activation: class of the non-linearity, ``nn.Tanh`` for the comparison of the paper's Figure 1.
         dropout: probability of dropping a unit of fc6 and fc7.
         width: factor on the number of maps and of hidden units.
+
+    Raises:
+        BadOption: if ``width`` is not positive.
     """
 
     min_size = 15
@@ -42,6 +45,7 @@ class AlexNetCIFAR(nn.Module):
         width: float = 1.0,
     ):
         super().__init__()
+        layers.require_positive(width=width)
         c1, c2, c3, c4, c5, hidden = (max(1, round(width * channels)) for channels in (32, 64, 96, 96, 64, 512))
         self.conv1 = nn.Conv2d(3, c1, 5, padding=2)
         self.act1 = activation()

@@ -16,7 +16,7 @@ from __future__ import annotations
 from functools import partial
 
 from cnnlib.models.cells import Genotype, Plan, cifar_cells, imagenet_cells, register_nets
-from cnnlib.models.registry import Paper, Published
+from cnnlib.models.registry import Paper, Published, top_errors
 
 PAPER = Paper(
     key="real2019regularized",
@@ -55,11 +55,7 @@ def _cifar(value: float, std: float) -> Published:
     return Published("test error", value, "mean of several runs", source, "CIFAR-10", std=std)
 
 
-def _imagenet(top1: float, top5: float) -> list[Published]:
-    source = "Real et al. 2019, Table 2"
-    return [Published(f"top-{k} error", value, "1 crop, validation", source) for k, value in ((1, top1), (5, top5))]
-
-
+ONE_CROP = ("1 crop, validation", "Real et al. 2019, Table 2")
 RERUN = Published("test error", 3.12, "rerun, cutout", "Liu et al. 2019, Table 1", "CIFAR-10")
 
 # name: builder, image size, parameters, multiply-adds, published errors, about
@@ -76,12 +72,12 @@ NETS = {
     ),
     "190": (
         *(partial(imagenet_cells, AMOEBANET_A, 190, 6, 32, 6), 331, 86_718_797, 23_133_663_507),
-        _imagenet(17.2, 3.9),
+        top_errors({ONE_CROP: (17.2, 3.9)}),
         "6 normal cells in each stack, 190 maps, as large as NASNet-A's large net",
     ),
     "448": (
         *(partial(imagenet_cells, AMOEBANET_A, 448, 6, 32, 5), 299, 468_151_184, 103_887_693_968),
-        _imagenet(16.1, 3.4),
+        top_errors({ONE_CROP: (16.1, 3.4)}),
         "6 normal cells in each stack, 448 maps; the paper counts 469M parameters",
     ),
 }

@@ -198,11 +198,16 @@ class DropPath(nn.Module):
     """While training, zero each image's maps in (N, C, H, W) with a probability p and divide the others by 1 - p.
 
     p is ``final`` times the progress set last, which is 0 at first. It is a tensor, so that compiled code need not be
-    compiled again when it changes, and no part of the saved weights.
+    compiled again when it changes. After ``to_empty`` call ``set_progress(0)``: it is not among the saved weights.
+
+    Raises:
+        BadOption: if ``final`` is not in [0, 1): with 1 nothing would be left to divide.
     """
 
     def __init__(self, final: float):
         super().__init__()
+        if not 0 <= final < 1:
+            raise BadOption(f"drop_path: a path is dropped with a probability from 0 to less than 1, not {final:g}")
         self.final = final
         self.register_buffer("kept", torch.ones(()), persistent=False)
 
@@ -354,6 +359,9 @@ class CellNet(nn.Module):
         raw_p: the first cell does not adjust p, which is the stem's output as h is.
         min_size: smallest image that leaves something to every layer.
         operations, enter: as for :class:`Cell`.
+
+    Raises:
+        BadOption: if the ``drop_path`` of a cell is not in [0, 1).
     """
 
     auxiliary_weight = 0.4

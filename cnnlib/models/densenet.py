@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cnnlib.models import layers
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register, top_errors
 
 PAPER = Paper(
     key="huang2017densely",
@@ -182,7 +182,7 @@ class DenseNet(nn.Module):
         super().__init__()
         self.min_size = stem.stride * (2 ** (len(depths) - 1) - 1) + 1
         first = RecomputedBNReLUConv if memory_efficient else BNReLUConv
-        channels = stem_channels or 2 * growth_rate
+        channels = 2 * growth_rate if stem_channels is None else stem_channels
         self.stem = stem(channels)
         self.blocks = nn.Sequential()
         for depth in depths:
@@ -214,9 +214,10 @@ def cifar_densenet(
     Raises:
         BadOption: for another depth.
     """
+    depths = (layers.units_per_stage(depth, 3, 4),) * 3
     plain = {"stem_channels": 16, "layer": DenseLayer, "compression": 1.0}
     options = {"dropout": dropout, "memory_efficient": memory_efficient}
-    return DenseNet(growth_rate, _three_blocks(depth, 3), num_classes, stem=StemCIFAR, **plain, **options)
+    return DenseNet(growth_rate, depths, num_classes, stem=StemCIFAR, **plain, **options)
 
 
 def cifar_densenet_bc(
@@ -227,22 +228,16 @@ def cifar_densenet_bc(
     Raises:
         BadOption: for another depth.
     """
+    depths = (layers.units_per_stage(depth, 6, 4),) * 3
     options = {"dropout": dropout, "memory_efficient": memory_efficient}
-    return DenseNet(growth_rate, _three_blocks(depth, 6), num_classes, stem=StemCIFAR, **options)
+    return DenseNet(growth_rate, depths, num_classes, stem=StemCIFAR, **options)
 
 
-def _three_blocks(depth: int, step: int) -> tuple[int, int, int]:
-    n, rest = divmod(depth - 4, step)
-    if rest or n < 1:
-        raise BadOption(f"these nets have {step}n + 4 layers ({step + 4}, {2 * step + 4}, ...), not {depth}")
-    return n, n, n
-
-
-def _published(columns: Sequence[tuple[str, str]], errors: dict[tuple[str, str], tuple[float, ...]]) -> list[Published]:
+def _published(errors: dict[tuple[str, str], tuple[float, ...]]) -> list[Published]:
     return [
-        Published(metric, value, protocol, source, dataset)
+        Published("test error", value, protocol, source, dataset)
         for (protocol, source), values in errors.items()
-        for value, (metric, dataset) in zip(values, columns, strict=False)
+        for value, dataset in zip(values, ("CIFAR-10", "CIFAR-100"), strict=False)  # some give CIFAR-10 only
     ]
 
 
@@ -281,7 +276,7 @@ for _name, _build, _nets in (("densenet", cifar_densenet, PLAIN), ("densenet-bc"
             input_size=(3, 32, 32),
             parameters=_parameters,
             multiply_adds=_multiply_adds,
-            published=_published([("test error", "CIFAR-10"), ("test error", "CIFAR-100")], _errors),
+            published=_published(_errors),
             about=f"{_depth} layers with growth rate {_growth_rate} for 32x32 images",
         )
 
@@ -308,8 +303,6 @@ for _name, (_growth_rate, _depths, _parameters, _multiply_adds, *_errors) in IMA
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_published(
-            [("top-1 error", "ImageNet"), ("top-5 error", "ImageNet")], dict(zip(_sources, _errors, strict=True))
-        ),
+        published=top_errors(dict(zip(_sources, _errors, strict=True))),
         about=f"blocks of {', '.join(map(str, _depths))} bottleneck layers with growth rate {_growth_rate}",
     )

@@ -8,7 +8,7 @@ deviations:
 - Normalisation has the epsilon 1e-3 of the authors' code and their momentum 0.99, which PyTorch calls 0.01: running
   statistics need several hundred steps. torchvision has 1e-5 and 0.1 in B0 to B4. ``bn_momentum=0.1`` suits short runs.
 - The squeeze ratio is a quarter of the block's *input*, not of the widened maps that it rescales.
-- Drop connect leaves a sample's residual branch out, more often in later blocks, up to 0.2 as in the authors' code.
+- Drop connect leaves a sample's residual branch out, more often in later blocks, towards 0.2 as in the authors' code.
 - Padding is kernel // 2 on every side. TensorFlow's "SAME" padding, in which the authors trained, puts a strided
   convolution of even maps one pixel further. On maps of odd size the two are the same.
 """
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from cnnlib.models import layers
 from cnnlib.models.mobilenet_v2 import conv_bn, round_channels
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors
 from cnnlib.models.senet import SqueezeExcitation
 
 PAPER = Paper(
@@ -82,10 +82,16 @@ RELEASED = {
 
 
 class DropConnect(nn.Module):
-    """While training, set each sample of (N, ...) to zero with probability ``p`` and divide the others by 1 - p."""
+    """While training, set each sample of (N, ...) to zero with probability ``p`` and divide the others by 1 - p.
+
+    Raises:
+        BadOption: if ``p`` is not in [0, 1): with 1 nothing would be left to divide.
+    """
 
     def __init__(self, p: float):
         super().__init__()
+        if not 0 <= p < 1:
+            raise BadOption(f"drop_connect: a branch is left out with a probability from 0 to less than 1, not {p:g}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,10 +147,14 @@ class EfficientNet(nn.Module):
         depth: factor on the number of blocks of every stage, rounded up.
         num_classes: number of logits.
         dropout: probability of dropping an input of the classifier.
-        drop_connect: probability of leaving out the residual branch that grows from 0 in the first block to this.
+        drop_connect: probability of leaving out the residual branch. It grows with the block's number from 0; the
+            block after the last would have this.
         stages: rows of Table 1, see :data:`B0`.
         stem_stride: stride of the first convolution.
         bn_momentum: weight of a new batch in the running statistics.
+
+    Raises:
+        BadOption: if ``width`` or ``depth`` is not positive, or the ``drop_connect`` of a block not in [0, 1).
     """
 
     min_size = 1
@@ -161,6 +171,7 @@ class EfficientNet(nn.Module):
         bn_momentum: float = 0.01,
     ):
         super().__init__()
+        layers.require_positive(width=width, depth=depth)
         repeats = [math.ceil(depth * n) for *_, n in stages]
         channels = round_channels(32 * width)
         self.stem = conv_bn_swish(3, channels, 3, stem_stride)
@@ -209,11 +220,7 @@ TRANSFERRED = {"b0": (1.9, 11.9), "b7": (1.1, 8.3)}  # test error on CIFAR-10 an
 
 for _name, (_dropout, _parameters, _multiply_adds, _paper, _torchvision) in NETS.items():
     _scaling = RELEASED[_name]
-    _published = [
-        Published(metric, value, protocol, source)
-        for (protocol, source), values in ((PAPER_V1, _paper), (TORCHVISION, _torchvision))
-        for metric, value in zip(("top-1 error", "top-5 error"), values, strict=True)
-    ] + [
+    _published = top_errors({PAPER_V1: _paper, TORCHVISION: _torchvision}) + [
         Published("test error", value, "pretrained on ImageNet, fine-tuned", "Tan and Le 2019, Table 5", dataset)
         for value, dataset in zip(TRANSFERRED.get(_name, ()), ("CIFAR-10", "CIFAR-100"), strict=False)
     ]

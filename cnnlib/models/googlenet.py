@@ -4,8 +4,10 @@ Implements the two modules of Figure 2, :class:`NaiveInception` and :class:`Ince
 and its auxiliary heads (section 5). The net is from before batch normalisation: convolutions have biases, and local
 response normalisation stands after the first and before the second pooling layer. Choices where the paper is silent:
 
-- The constants of the response normalisation and the initialisation (Glorot's) are those of the Caffe replication,
-  made with the first author's help. Caffe's normalisation divides alpha by the size, as PyTorch's does.
+- The constants of the response normalisation are those of the Caffe replication, made with the first author's help.
+  Caffe's normalisation divides alpha by the size, as PyTorch's does.
+- Weights are drawn by Glorot's rule, and biases begin at 0. The replication does neither: Caffe's "xavier" draws
+  uniformly within ±sqrt(3 / fan-in), and the biases of its convolutions begin at 0.2.
 - The heads are training aids, thrown away afterwards: ``auxiliary=True`` adds them. In training mode the net then
   returns :class:`WithAuxiliary`; in evaluation mode it returns logits, as without them.
 
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 
 from cnnlib.models import layers
 from cnnlib.models.layers import WithAuxiliary
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="szegedy2015going",
@@ -310,22 +312,16 @@ def _naive(in_channels: int, *row: int, conv: Callable[..., nn.Module]) -> Naive
 
 
 TABLE_3 = "Szegedy et al. 2015, Table 3"
-ZOPH = "Zoph et al. 2018, Table 3"
-CAFFE = "github.com/BVLC/caffe, bvlc_googlenet"
-TORCHVISION = "torchvision, GoogLeNet_Weights.IMAGENET1K_V1"
+ZOPH = ("open-source implementation, validation", "Zoph et al. 2018, Table 3")
+CAFFE = ("replication, 1 crop, validation", "github.com/BVLC/caffe, bvlc_googlenet")
 PUBLISHED = [
     Published("top-5 error", 10.07, "1 crop, validation", TABLE_3),
     Published("top-5 error", 9.15, "10 crops, validation", TABLE_3),
     Published("top-5 error", 7.89, "144 crops, validation", TABLE_3),
     Published("top-5 error", 6.67, "7 nets, 144 crops, validation", TABLE_3, networks=7),
-    Published("top-1 error", 30.2, "open-source implementation, validation", ZOPH),
-    Published("top-1 error", 31.3, "replication, 1 crop, validation", CAFFE),
-    Published("top-5 error", 11.1, "replication, 1 crop, validation", CAFFE),
+    *top_errors({ZOPH: (30.2,), CAFFE: (31.3, 11.1)}),
 ]
-PUBLISHED_TORCHVISION = [
-    Published("top-1 error", 30.222, "1 crop, validation", TORCHVISION),
-    Published("top-5 error", 10.470, "1 crop, validation", TORCHVISION),
-]
+PUBLISHED_TORCHVISION = top_errors({torchvision_v1("GoogLeNet"): (30.222, 10.470)})
 
 # name: function, parameters, multiply-adds without the heads, published errors, about
 NETS = {

@@ -36,7 +36,7 @@ from cnnlib.models.inception_v4 import (
     stem,
     valid,
 )
-from cnnlib.models.registry import register
+from cnnlib.models.registry import BadOption, register
 
 
 class Residual(nn.Module):
@@ -147,8 +147,14 @@ class InceptionResNetV2(nn.Module):
 def inception_resnet_v2(
     num_classes: int = 1000, depths: tuple[int, int, int] = (10, 20, 10), dropout: float = 0.2
 ) -> InceptionResNetV2:
-    """Return the released net. ``depths`` counts the blocks A, B and C, the last C included."""
+    """Return the released net. ``depths`` counts the blocks A, B and C, the last C included.
+
+    Raises:
+        BadOption: if there is no block C.
+    """
     a, b, c = depths
+    if c < 1:
+        raise BadOption(f"the last block C is always there: depths has at least 1 of them, not {c}")
     features = OrderedDict(
         stem=released_stem(),  # (N, 320, 35, 35) from (N, 3, 299, 299)
         blocks_a=_repeat(block_a, a, 320),

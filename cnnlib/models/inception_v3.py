@@ -24,7 +24,7 @@ from cnnlib.models import layers
 from cnnlib.models.inception_resnet_v2 import released_stem
 from cnnlib.models.inception_v4 import Concat, pooled, reduction_a, same, valid
 from cnnlib.models.layers import WithAuxiliary
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import Paper, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="szegedy2016rethinking",
@@ -160,18 +160,10 @@ def inception_v3_torchvision(num_classes: int = 1000, auxiliary: bool = False, d
     return InceptionV3(num_classes, auxiliary, dropout, pooled_with_padding)
 
 
-SLIM = "github.com/tensorflow/models, slim"
-TORCHVISION = "torchvision, Inception_V3_Weights.IMAGENET1K_V1"
-PUBLISHED = [
-    Published("top-1 error", 21.2, "1 crop, validation", "Szegedy et al. 2016"),
-    Published("top-5 error", 5.6, "1 crop, validation", "Szegedy et al. 2016"),
-    Published("top-1 error", 22.0, "the authors' weights, 1 crop, validation", SLIM),
-    Published("top-5 error", 6.1, "the authors' weights, 1 crop, validation", SLIM),
-]
-PUBLISHED_TORCHVISION = [
-    Published("top-1 error", 22.706, "1 crop, validation", TORCHVISION),
-    Published("top-5 error", 6.550, "1 crop, validation", TORCHVISION),
-]
+ONE_CROP = ("1 crop, validation", "Szegedy et al. 2016")
+SLIM = ("the authors' weights, 1 crop, validation", "github.com/tensorflow/models, slim")
+PUBLISHED = top_errors({ONE_CROP: (21.2, 5.6), SLIM: (22.0, 6.1)})
+PUBLISHED_TORCHVISION = top_errors({torchvision_v1("Inception_V3"): (22.706, 6.550)})
 
 # name: function, parameters, published errors, about
 NETS = {

@@ -1,8 +1,8 @@
 """Inception-v4. Szegedy et al. 2016, "Inception-v4, Inception-ResNet and the Impact of Residual Connections...".
 
 arXiv:1602.07261. Implements Figures 3 to 9: a stem, 4 modules A on 35x35 maps, 7 B on 17x17, 3 C on 8x8, and a
-reduction between each kind and the next. The paper's residual net is :mod:`cnnlib.models.inception_resnet_v2`. Where
-ours deviates:
+reduction between each kind and the next. The paper's residual net is :mod:`cnnlib.models.inception_resnet_v2`. Figures,
+and the widths of Table 1, are numbered as on arXiv, the tables of errors as in the AAAI print. Where ours deviates:
 
 - Where a figure prints 7x1 and 1x7 in the other order than the authors' released code, we follow the code.
 - The average pooling leaves the padding out of the mean, as TensorFlow's does.
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register, top_errors
 
 PAPER = Paper(
     key="szegedy2017inception",
@@ -170,23 +170,18 @@ class InceptionV4(nn.Module):
         return self.fc(self.dropout(self.pool(self.features(x)).flatten(1)))
 
 
-ONE_CROP = ("Szegedy et al. 2017, Table 1", "1 crop, validation without 1700 blacklisted images")
-TWELVE_CROPS = ("Szegedy et al. 2017, Table 2", "12 crops, validation")
-MANY_CROPS = ("Szegedy et al. 2017, Table 3", "144 crops, validation")
-CADENE = ("github.com/Cadene/pretrained-models.pytorch", "the authors' weights, 1 crop, validation")
+ONE_CROP = ("1 crop, validation without 1700 blacklisted images", "Szegedy et al. 2017, Table 1")
+TWELVE_CROPS = ("12 crops, validation", "Szegedy et al. 2017, Table 2")
+MANY_CROPS = ("144 crops, validation", "Szegedy et al. 2017, Table 3")
+CADENE = ("the authors' weights, 1 crop, validation", "github.com/Cadene/pretrained-models.pytorch")
 
 
 def published(errors: dict[tuple[str, str], tuple[float, float]]) -> list[Published]:
-    """Return top-1 and top-5 errors, given by source and protocol, then those of the paper's ensemble of both nets."""
+    """Return top-1 and top-5 errors, given by protocol and source, then those of the paper's ensemble of both nets."""
     ensemble, table_4 = "1 Inception-v4, 3 Inception-ResNet-v2, 144 crops", "Szegedy et al. 2017, Table 4"
     return [
-        *(
-            Published(metric, value, protocol, source)
-            for (source, protocol), values in errors.items()
-            for metric, value in zip(("top-1 error", "top-5 error"), values, strict=True)
-        ),
-        Published("top-1 error", 16.4, f"{ensemble}, validation", table_4, networks=4),
-        Published("top-5 error", 3.1, f"{ensemble}, validation", table_4, networks=4),
+        *top_errors(errors),
+        *top_errors({(f"{ensemble}, validation", table_4): (16.4, 3.1)}, networks=4),
         Published("top-5 error", 3.08, f"{ensemble}, test", table_4, networks=4),
     ]
 

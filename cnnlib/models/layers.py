@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.errors import CnnlibError
+from cnnlib.models.registry import BadOption
 
 
 class InputTooSmall(CnnlibError, ValueError):
@@ -29,9 +30,40 @@ def require_size(x: Tensor, minimum: int, name: str) -> None:
     height, width = x.shape[-2:]
     if min(height, width) < minimum:
         raise InputTooSmall(
-            f"{name} needs images of at least {minimum}x{minimum} pixels, but these are {height}x{width}; resize them, "
-            "or take a network for small images: cnnlib.available(dataset='CIFAR-10')"
+            f"{name} needs images of at least {minimum}x{minimum} pixels, but these are {height}x{width}; "
+            "pad or enlarge them, or take a network with a smaller min_size"
         )
+
+
+def require_positive(**factors: float) -> None:
+    """Check the factors on the size of a network, given by the names of their options.
+
+    Where numbers of maps or layers are rounded up, a network would come of any factor.
+
+    Raises:
+        BadOption: naming the first that is not positive.
+    """
+    for name, factor in factors.items():
+        if not factor > 0:
+            raise BadOption(f"{name} is a factor greater than 0, not {factor}")
+
+
+def units_per_stage(depth: int, step: int, others: int = 2) -> int:
+    """Return n for a net of ``depth`` = ``step`` n + ``others`` layers, the number of units in each of its stages.
+
+    Args:
+        depth: number of layers of the net.
+        step: how many layers one unit more in each stage adds.
+        others: number of layers outside of the stages.
+
+    Raises:
+        BadOption: if no n gives this depth. The message has the first depths that are possible.
+    """
+    units, rest = divmod(depth - others, step)
+    if rest or units < 1:
+        possible = ", ".join(str(n * step + others) for n in (1, 2, 3))
+        raise BadOption(f"these nets have {step}n + {others} layers ({possible}, ...), not {depth}")
+    return units
 
 
 class WithAuxiliary(NamedTuple):
@@ -74,9 +106,10 @@ def classifier(
     dropout: float = 0.5,
     activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
-    """Return the three fully connected layers of AlexNet and its successors: (N, in_features) to (N, num_classes).
+    """Return the three fully connected layers of VGG and of our small AlexNet: (N, in_features) to (N, num_classes).
 
-    Dropout follows each hidden layer, as in the papers (torchvision's AlexNet drops each hidden layer's *input*).
+    Dropout follows each hidden layer, as in the papers (torchvision's AlexNet drops each hidden layer's *input*). The
+    files of AlexNet and ZFNet write out the same layers.
     """
     return nn.Sequential(
         OrderedDict(

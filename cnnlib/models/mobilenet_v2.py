@@ -21,7 +21,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="sandler2018mobilenetv2",
@@ -102,6 +102,9 @@ class MobileNetV2(nn.Module):
         stem_stride: stride of the first convolution.
         stages: rows (t, c, n, s) of Table 2.
         dropout: probability of dropping an input of the classifier.
+
+    Raises:
+        BadOption: if ``width`` is not positive.
     """
 
     min_size = 1
@@ -115,6 +118,7 @@ class MobileNetV2(nn.Module):
         dropout: float = 0.2,
     ):
         super().__init__()
+        layers.require_positive(width=width)
         channels = round_channels(32 * width)
         self.stem = conv_bn(3, channels, 3, stem_stride)
         self.stages = nn.Sequential()
@@ -137,16 +141,15 @@ class MobileNetV2(nn.Module):
         return self.fc(self.dropout(self.pool(x).flatten(1)))
 
 
-AUTHORS = "github.com/tensorflow/models, slim, mobilenet"
-TORCHVISION = "torchvision, MobileNet_V2_Weights.IMAGENET1K_V1"
+AUTHORS = ("1 crop, validation", "github.com/tensorflow/models, slim, mobilenet")
 CHENYAOFO = "github.com/chenyaofo/pytorch-cifar-models"
 
-# width: parameters, multiply-adds, then (top-1 error, top-5 error, source)
+# width: parameters, multiply-adds, top-1 and top-5 errors
 IMAGENET_NETS = {
-    1.0: (3_504_872, 300_774_272, (28.2, 9.0, AUTHORS), (28.122, 9.714, TORCHVISION)),
-    1.4: (6_108_776, 582_195_824, (25.0, 7.5, AUTHORS)),
+    1.0: (3_504_872, 300_774_272, {AUTHORS: (28.2, 9.0), torchvision_v1("MobileNet_V2"): (28.122, 9.714)}),
+    1.4: (6_108_776, 582_195_824, {AUTHORS: (25.0, 7.5)}),
 }
-for _width, (_parameters, _multiply_adds, *_errors) in IMAGENET_NETS.items():
+for _width, (_parameters, _multiply_adds, _errors) in IMAGENET_NETS.items():
     register(
         "mobilenet-v2" if _width == 1 else f"mobilenet-v2-{_width}",
         partial(MobileNetV2, width=_width),
@@ -154,11 +157,7 @@ for _width, (_parameters, _multiply_adds, *_errors) in IMAGENET_NETS.items():
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=[
-            Published(metric, value, "1 crop, validation", source)
-            for *values, source in _errors
-            for metric, value in zip(("top-1 error", "top-5 error"), values, strict=True)
-        ],
+        published=top_errors(_errors),
         about=f"inverted residuals with linear bottlenecks, width multiplier {_width}",
     )
 

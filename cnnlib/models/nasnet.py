@@ -16,7 +16,7 @@ from __future__ import annotations
 from functools import partial
 
 from cnnlib.models.cells import Genotype, Plan, cifar_cells, imagenet_cells, register_nets
-from cnnlib.models.registry import Paper, Published
+from cnnlib.models.registry import Paper, Published, top_errors
 
 PAPER = Paper(
     key="zoph2018learning",
@@ -57,11 +57,7 @@ def _cifar(value: float, protocol: str, **spread: float) -> Published:
     return Published("test error", value, protocol, "Zoph et al. 2018, Table 1", "CIFAR-10", **spread)
 
 
-def _imagenet(top1: float, top5: float, table: int) -> list[Published]:
-    source = f"Zoph et al. 2018, Table {table}"
-    return [Published(f"top-{k} error", value, "1 crop, validation", source) for k, value in ((1, top1), (5, top5))]
-
-
+TABLE_2, TABLE_3 = (("1 crop, validation", f"Zoph et al. 2018, Table {number}") for number in (2, 3))
 CADENE = ("rerun with the authors' weights, 1 crop, validation", "github.com/Cadene/pretrained-models.pytorch")
 
 # name: builder, image size, parameters, multiply-adds, published errors, about
@@ -78,12 +74,12 @@ NETS = {
     ),
     "mobile": (
         *(partial(imagenet_cells, NASNET_A, 44, 4, 32, 4, drop_path=0.0), 224, 5_289_978, 563_638_816),
-        [*_imagenet(26.0, 8.4, 3), Published("top-1 error", 25.92, *CADENE)],
+        top_errors({TABLE_3: (26.0, 8.4), CADENE: (25.92,)}),
         "4 @ 1056, for mobile devices",
     ),
     "large": (
         *(partial(imagenet_cells, NASNET_A, 168, 6, 96, 6, same_p=True), 331, 88_753_150, 23_783_414_658),
-        [*_imagenet(17.3, 3.8, 2), Published("top-1 error", 17.43, *CADENE), Published("top-5 error", 3.91, *CADENE)],
+        top_errors({TABLE_2: (17.3, 3.8), CADENE: (17.43, 3.91)}),
         "6 @ 4032, the best single net on ImageNet of its time",
     ),
 }

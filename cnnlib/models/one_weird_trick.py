@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import Paper, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="krizhevsky2014one",
@@ -69,9 +69,6 @@ register(
     input_size=(3, 224, 224),
     parameters=61_100_840,
     multiply_adds=714_188_480,
-    published=[
-        Published("top-1 error", 43.478, "1 crop, validation", "torchvision, AlexNet_Weights.IMAGENET1K_V1"),
-        Published("top-5 error", 20.934, "1 crop, validation", "torchvision, AlexNet_Weights.IMAGENET1K_V1"),
-    ],
+    published=top_errors({torchvision_v1("AlexNet"): (43.478, 20.934)}),
     about="AlexNet in one column, as torchvision has it",
 )

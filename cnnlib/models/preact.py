@@ -7,6 +7,8 @@ appendix:
 
 - A net of pre-activated units has its first activation right after the first convolution, before the paths split, and
   an extra one after its last unit.
+- On ImageNet that first activation is in the stem, before the pooling, and the first unit has one of its own besides,
+  as in pytorchcv. fb.resnet.torch (preresnet.lua) has none in the first unit: 128 parameters fewer in all.
 - Bottleneck nets have projections where the shape changes, and pre-activation comes before these too: there the paths
   split after the activation. The authors' code gives these projections no batch norm in the full pre-activation; we
   keep it in the other orders, where it follows every convolution. Basic nets have the shortcuts of option A.
@@ -23,7 +25,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors
 from cnnlib.models.resnet import (
     WIDE,
     ResidualBlock,
@@ -275,9 +277,7 @@ def _cifar(
     num_classes: int,
     shortcut: str,
 ) -> nn.Module:
-    units, rest = divmod(depth - 2, 3 * convolutions)
-    if rest or units < 1:
-        raise BadOption(f"these nets have {3 * convolutions}n + 2 layers, not {depth}")
+    units = layers.units_per_stage(depth, 3 * convolutions)
     if order not in ORDERS:
         raise BadOption(f"there is no order {order!r}; there are {', '.join(ORDERS)}")
     if shortcut not in SHORTCUTS:
@@ -394,20 +394,13 @@ for (_build, _depth), (_unit, _multiply_adds, _parameters, _parameters_full, _ro
         )
 
 
-def _one_crop(top1: float, top5: float, protocol: str, source: str = "He et al. 2016, Table 5") -> list[Published]:
-    pairs = (("top-1 error", top1), ("top-5 error", top5))
-    return [Published(metric, value, f"{protocol}, validation", source) for metric, value in pairs]
-
-
-CROP_320 = "1 crop of 320x320"
-IMAGENET = {  # row: parameters, multiply-adds, published errors
-    "resnet200": (64_673_832, 14_776_270_848, _one_crop(21.8, 6.0, CROP_320)),
-    "preact152": (60_185_256, 11_282_415_616, _one_crop(21.1, 5.5, CROP_320)),
-    "preact200": (
-        *(64_666_280, 14_776_270_848),
-        [*_one_crop(20.7, 5.3, CROP_320), *_one_crop(20.1, 4.8, f"trained with crops of any aspect ratio, {CROP_320}")],
-    ),
-    "preact200-v1.5": (64_666_280, 15_007_481_856, ()),
+CROP_320 = ("1 crop of 320x320, validation", "He et al. 2016, Table 5")
+ANY_RATIO = ("trained with crops of any aspect ratio, 1 crop of 320x320, validation", "He et al. 2016, Table 5")
+IMAGENET = {  # row: parameters, multiply-adds, top-1 and top-5 errors
+    "resnet200": (64_673_832, 14_776_270_848, {CROP_320: (21.8, 6.0)}),
+    "preact152": (60_185_256, 11_282_415_616, {CROP_320: (21.1, 5.5)}),
+    "preact200": (64_666_280, 14_776_270_848, {CROP_320: (20.7, 5.3), ANY_RATIO: (20.1, 4.8)}),
+    "preact200-v1.5": (64_666_280, 15_007_481_856, {}),
 }
 for _row, (_parameters, _multiply_adds, _errors) in IMAGENET.items():
     _order, _f, _depths = TABLE_5[_row]
@@ -418,7 +411,7 @@ for _row, (_parameters, _multiply_adds, _errors) in IMAGENET.items():
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_errors,
+        published=top_errors(_errors),
         about=f"{3 * sum(_depths) + 2} layers, order: {_order}"
         + (", stride in the 3x3 convolutions" if _f is bottleneck_v1_5 else ""),
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from cnnlib.errors import CnnlibError
+from cnnlib.errors import CnnlibError, first_line
 
 
 class UnknownModel(CnnlibError, LookupError):
@@ -62,6 +64,23 @@ class Published:
         spread = "" if self.std is None else f" ± {self.std:g}"
         where = "" if self.dataset == dataset else f" on {self.dataset}"
         return f"{self.value:g}{spread} % {self.metric}{where} ({self.protocol})"
+
+
+def top_errors(errors: Mapping[tuple[str, str], Sequence[float]], **more: Any) -> list[Published]:
+    """Return published errors, given by protocol and source: the top-1 error and, where known, the top-5 error.
+
+    ``more`` are other fields of :class:`Published`, the same for all.
+    """
+    return [
+        Published(metric, value, protocol, source, **more)
+        for (protocol, source), values in errors.items()
+        for metric, value in zip(("top-1 error", "top-5 error"), values, strict=False)
+    ]
+
+
+def torchvision_v1(weights: str) -> tuple[str, str]:
+    """Return protocol and source of the errors that torchvision gives for its first ``weights``, ``"VGG16"`` say."""
+    return "1 crop, validation", f"torchvision, {weights}_Weights.IMAGENET1K_V1"
 
 
 @dataclass(frozen=True)
@@ -137,22 +156,38 @@ def register(
     )
 
 
+_IMPOSSIBLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What Python and PyTorch raise where the value of an option makes no network."""
+
+
 def create(name: str, **overrides: Any) -> nn.Module:
     """Build the model called ``name`` with freshly drawn weights.
 
     ``overrides`` are options of the model, ``num_classes=100`` for instance; ``card(name).options`` lists them. The
     model maps images (N, C, H, W) to logits (N, num_classes), or to heatmaps (N, keypoints + 1, h, w) if ``keypoints``
-    is one of its options. Case, and ``_`` for ``-``, do not matter in a name.
+    is one of its options. Its ``min_size`` is the height and width of the smallest image that it takes, in pixels.
+    Case, and ``_`` for ``-``, do not matter in a name.
 
     Raises:
         UnknownModel: if there is no such name.
-        BadOption: if the model has no such option, or the value is not possible.
+        BadOption: if the model has no such option, or the value is not possible: it raises an error, or leaves a layer
+            without weights.
     """
     model = card(name)
     if unknown := overrides.keys() - model.options.keys():
-        allowed = ", ".join(f"{option}={_shown(default)}" for option, default in model.options.items())
-        raise BadOption(f"{model.name} has no option {', '.join(sorted(unknown))}; it takes {allowed or 'none'}")
-    return model.build(**overrides)
+        allowed = _spelled(model.options) or "none"
+        raise BadOption(f"{model.name} has no option {', '.join(sorted(unknown))}; it takes {allowed}")
+    if not overrides:
+        return model.build()  # an error would be the model's own
+    try:
+        net = model.build(**overrides)
+    except (CnnlibError, torch.OutOfMemoryError):
+        raise
+    except _IMPOSSIBLE as error:
+        raise BadOption(f"{model.name} cannot be built with {_spelled(overrides)}: {first_line(error)}") from error
+    if empty := [name for name, values in net.named_parameters() if not is_lazy(values) and values.numel() == 0]:
+        raise BadOption(f"{model.name} cannot be built with {_spelled(overrides)}: {empty[0]} would hold no numbers")
+    return net
 
 
 def card(name: str) -> ModelCard:
@@ -161,6 +196,8 @@ def card(name: str) -> ModelCard:
     Raises:
         UnknownModel: if there is no such name.
     """
+    if not isinstance(name, str):
+        raise UnknownModel(f"a model's name is a string, not {name!r}")
     wanted = _normal(name)
     if wanted not in _CARDS:
         raise UnknownModel(f"there is no model {name!r}; {nearest(wanted)}")
@@ -193,10 +230,15 @@ def _normal(name: str) -> str:
 
 
 def nearest(name: str) -> str:
-    """Say which names are like ``name``, as the second half of an error message."""
-    near = difflib.get_close_matches(_normal(name), _CARDS, n=3, cutoff=0.5)
+    """Say which names are like ``name``, as the second half of an error message: first those that begin with it."""
+    wanted = _normal(name)
+    begun = [known for known in _CARDS if wanted and known.startswith(wanted)]
+    like = difflib.get_close_matches(wanted, _CARDS, n=3, cutoff=0.5)
+    near = list(dict.fromkeys([*sorted(begun, key=len), *like]))[:3]
     return f"did you mean {' or '.join(near)}?" if near else "cnnlib.available() lists them all"
 
 
-def _shown(value: Any) -> str:
-    return value.__name__ if inspect.isclass(value) else repr(value)
+def _spelled(options: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{option}={value.__name__ if inspect.isclass(value) else repr(value)}" for option, value in options.items()
+    )

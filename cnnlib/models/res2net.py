@@ -20,7 +20,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models import layers
+from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors
 from cnnlib.models.resnet import ResidualBlock, ResNet, cifar_stem, imagenet_stem
 from cnnlib.models.senet import with_squeeze_excitation
 
@@ -147,11 +148,9 @@ def cifar_res2net(depth: int, width: int, scale: int, num_classes: int = 10) -> 
     Raises:
         BadOption: for another depth, or a ``scale`` below 2.
     """
-    blocks, rest = divmod(depth - 2, 9)
-    if rest or blocks < 1:
-        raise BadOption(f"these nets have 9n + 2 layers, not {depth}")
+    depths = (layers.units_per_stage(depth, 9),) * 3
     block = partial(ResidualBlock, f=partial(split_bottleneck, width=width, scale=scale))
-    return ResNet(block, (blocks,) * 3, (64, 128, 256), num_classes=num_classes)
+    return ResNet(block, depths, (64, 128, 256), num_classes=num_classes)
 
 
 def _cifar(f: Callable[[int, int, int], nn.Module], num_classes: int) -> ResNet:
@@ -159,10 +158,7 @@ def _cifar(f: Callable[[int, int, int], nn.Module], num_classes: int) -> ResNet:
 
 
 def _published(where: str, *errors: float) -> list[Published]:
-    return [
-        Published(metric, value, "1 crop, validation", f"Gao et al. 2019, {where}")
-        for metric, value in zip(("top-1 error", "top-5 error"), errors, strict=False)  # top-1 only for some
-    ]
+    return top_errors({("1 crop, validation", f"Gao et al. 2019, {where}"): errors})
 
 
 IMAGENET = {  # name: depth, width, scale and cardinality, parameters, multiply-adds, errors

@@ -7,7 +7,8 @@ deviate:
 
 - The zeros of the parameter-free shortcut (option A) are appended after the copied maps.
 - He initialisation with the fan-in.
-- Option B is the default on ImageNet (Table 4), A on CIFAR-10.
+- Option B is the default on ImageNet: by the caption of Table 3 the nets of 50 to 152 layers have it. The 18 layers of
+  Table 2 have A, which is the default on CIFAR-10.
 - A bottleneck that halves the image does so in its first 1x1 convolution, as in the authors' models. torchvision and
   most of today's code do it in the 3x3 convolution, at 6 % more multiply-adds: :func:`bottleneck_v1_5`.
 """
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlib.models import layers
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="he2016deep",
@@ -39,10 +40,16 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class PadShortcut(nn.Module):
-    """Option A where the shape changes: take every ``stride``-th pixel, and zeros for the maps that are new."""
+    """Option A where the shape changes: take every ``stride``-th pixel, and zeros for the maps that are new.
+
+    Raises:
+        BadOption: if fewer maps go out than come in.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
+        if out_channels < in_channels:
+            raise BadOption(f"option A adds maps and drops none, but {in_channels} come in and {out_channels} go out")
         self.subsample = nn.AvgPool2d(1, stride)
         self.new_maps = out_channels - in_channels
 
@@ -276,10 +283,7 @@ def cifar_depths(depth: int) -> tuple[int, int, int]:
     Raises:
         BadOption: for another depth.
     """
-    blocks, rest = divmod(depth - 2, 6)
-    if rest or blocks < 1:
-        raise BadOption(f"these nets have 6n + 2 layers (8, 14, 20, ...), not {depth}")
-    return (blocks, blocks, blocks)
+    return (layers.units_per_stage(depth, 6),) * 3
 
 
 NARROW, WIDE = (64, 128, 256, 512), (256, 512, 1024, 2048)
@@ -383,61 +387,47 @@ for _name, _build, _errors, _about in (
 TEN_CROPS = ("10 crops, validation", "He et al. 2015, Table 3")
 MANY_SCALES = ("fully convolutional at several scales, validation", "He et al. 2015, Table 4")
 ONE_CROP = ("1 crop, validation", "github.com/KaimingHe/deep-residual-networks")
-
-
-def _torchvision(layers: int) -> tuple[str, str]:
-    return ("1 crop, validation", f"torchvision, ResNet{layers}_Weights.IMAGENET1K_V1")
-
-
-def _published(errors: dict[tuple[str, str], tuple[float, ...]]) -> list[Published]:
-    return [
-        Published(metric, value, protocol, source)
-        for (protocol, source), values in errors.items()
-        for metric, value in zip(("top-1 error", "top-5 error"), values, strict=False)  # some give top-1 only
-    ]
-
-
 SIX_NETS = Published("top-5 error", 3.57, "6 nets of several depths, test", "He et al. 2015, Table 5", networks=6)
 IMAGENET = {  # row: parameters and multiply-adds, then published errors
     "18": (
         *(11_689_512, 1_814_073_344),
-        _published(
+        top_errors(
             {
                 ("shortcuts A, 10 crops, validation", "He et al. 2015, Table 2"): (27.88,),
-                _torchvision(18): (30.242, 10.922),
+                torchvision_v1("ResNet18"): (30.242, 10.922),
             }
         ),
     ),
     "34": (
         *(21_797_672, 3_663_761_408),
-        _published(
+        top_errors(
             {
                 TEN_CROPS: (24.52, 7.46),
                 ("shortcuts A, 10 crops, validation", "He et al. 2015, Table 3"): (25.03, 7.76),
                 ("shortcuts C, 10 crops, validation", "He et al. 2015, Table 3"): (24.19, 7.40),
-                _torchvision(34): (26.686, 8.580),
+                torchvision_v1("ResNet34"): (26.686, 8.580),
             }
         ),
     ),
     "50": (
         *(25_557_032, 3_857_973_248),
-        _published({TEN_CROPS: (22.85, 6.71), ONE_CROP: (24.7, 7.8), MANY_SCALES: (20.74, 5.25)}),
+        top_errors({TEN_CROPS: (22.85, 6.71), ONE_CROP: (24.7, 7.8), MANY_SCALES: (20.74, 5.25)}),
     ),
-    "101": (44_549_160, 7_570_194_432, _published({TEN_CROPS: (21.75, 6.05), ONE_CROP: (23.6, 7.1)})),
+    "101": (44_549_160, 7_570_194_432, top_errors({TEN_CROPS: (21.75, 6.05), ONE_CROP: (23.6, 7.1)})),
     "152": (
         *(60_192_808, 11_282_415_616),
-        [*_published({TEN_CROPS: (21.43, 5.71), ONE_CROP: (23.0, 6.7), MANY_SCALES: (19.38, 4.49)}), SIX_NETS],
+        [*top_errors({TEN_CROPS: (21.43, 5.71), ONE_CROP: (23.0, 6.7), MANY_SCALES: (19.38, 4.49)}), SIX_NETS],
     ),
-    "50-v1.5": (25_557_032, 4_089_184_256, _published({_torchvision(50): (23.870, 7.138)})),
-    "101-v1.5": (44_549_160, 7_801_405_440, _published({_torchvision(101): (22.626, 6.454)})),
-    "152-v1.5": (60_192_808, 11_513_626_624, _published({_torchvision(152): (21.688, 5.954)})),
+    "50-v1.5": (25_557_032, 4_089_184_256, top_errors({torchvision_v1("ResNet50"): (23.870, 7.138)})),
+    "101-v1.5": (44_549_160, 7_801_405_440, top_errors({torchvision_v1("ResNet101"): (22.626, 6.454)})),
+    "152-v1.5": (60_192_808, 11_513_626_624, top_errors({torchvision_v1("ResNet152"): (21.688, 5.954)})),
 }
 IMAGENET_PLAIN = {
     "18": (
         *(11_515_688, 1_794_805_760),
-        _published({("10 crops, validation", "He et al. 2015, Table 2"): (27.94,)}),
+        top_errors({("10 crops, validation", "He et al. 2015, Table 2"): (27.94,)}),
     ),
-    "34": (21_623_848, 3_644_493_824, _published({TEN_CROPS: (28.54, 10.02)})),
+    "34": (21_623_848, 3_644_493_824, top_errors({TEN_CROPS: (28.54, 10.02)})),
     "50": (22_780_456, 3_498_311_680, ()),
     "101": (41_772_584, 7_210_532_864, ()),
     "152": (57_416_232, 10_922_754_048, ()),

@@ -22,7 +22,8 @@ from operator import add
 
 from torch import Tensor, cat, nn
 
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models import layers
+from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors, torchvision_v1
 from cnnlib.models.resnet import WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
 
 PAPER = Paper(
@@ -168,11 +169,9 @@ def cifar_narrow_resnext(
 def _cifar_net(
     widths: Sequence[int], stem: int, cardinality: int, base_width: int, num_classes: int, depth: int, form: str
 ) -> ResNet:
-    blocks, rest = divmod(depth - 2, 9)
-    if rest or blocks < 1:
-        raise BadOption(f"these nets have 9n + 2 layers (11, 20, 29, ...), not {depth}")
+    depths = (layers.units_per_stage(depth, 9),) * 3
     f = partial(aggregated_transformations, cardinality=cardinality, base_width=base_width, form=form)
-    return ResNet(partial(ResidualBlock, f=f), [blocks] * 3, widths, stem_width=stem, num_classes=num_classes)
+    return ResNet(partial(ResidualBlock, f=f), depths, widths, stem_width=stem, num_classes=num_classes)
 
 
 def imagenet_resnext(
@@ -251,36 +250,19 @@ for (_cardinality, _width), (_parameters, _multiply_adds) in NARROW.items():
     )
 
 AUTHORS = ("1 crop, validation", "github.com/facebookresearch/ResNeXt")
-
-
-def _imagenet(protocol_and_source: tuple[str, str], *errors: float) -> list[Published]:
-    """Return the top-1 error and, where given, the top-5 error."""
-    return [
-        Published(metric, error, *protocol_and_source)
-        for error, metric in zip(errors, ("top-1 error", "top-5 error"), strict=False)
-    ]
-
-
-def _torchvision(weights: str) -> tuple[str, str]:
-    return ("1 crop, validation", f"torchvision, {weights}_Weights.IMAGENET1K_V1")
-
-
-IMAGENET = {  # layers, cardinality and base width: depths, parameters, multiply-adds, published errors
+CROP_320 = ("1 crop of 320x320 pixels, validation", "Zoph et al. 2018, Table 2")
+IMAGENET = {  # layers, cardinality and base width: depths, parameters, multiply-adds, top-1 and top-5 errors
     (50, 32, 4): (
         *((3, 4, 6, 3), 25_028_904, 4_230_479_872),
-        [*_imagenet(AUTHORS, 22.2), *_imagenet(_torchvision("ResNeXt50_32X4D"), 22.382, 6.302)],
+        {AUTHORS: (22.2,), torchvision_v1("ResNeXt50_32X4D"): (22.382, 6.302)},
     ),
-    (101, 32, 4): ((3, 4, 23, 3), 44_177_704, 7_969_996_800, _imagenet(AUTHORS, 21.2)),
+    (101, 32, 4): ((3, 4, 23, 3), 44_177_704, 7_969_996_800, {AUTHORS: (21.2,)}),
     (101, 64, 4): (
         *((3, 4, 23, 3), 83_455_272, 15_460_270_080),
-        [
-            *_imagenet(AUTHORS, 20.4),
-            *_imagenet(("1 crop of 320x320 pixels, validation", "Zoph et al. 2018, Table 2"), 19.1, 4.4),
-            *_imagenet(_torchvision("ResNeXt101_64X4D"), 16.754, 3.546),
-        ],
+        {AUTHORS: (20.4,), CROP_320: (19.1, 4.4), torchvision_v1("ResNeXt101_64X4D"): (16.754, 3.546)},
     ),
 }
-for (_depth, _cardinality, _width), (_depths, _parameters, _multiply_adds, _published) in IMAGENET.items():
+for (_depth, _cardinality, _width), (_depths, _parameters, _multiply_adds, _errors) in IMAGENET.items():
     register(
         f"resnext{_depth}-{_cardinality}x{_width}d",
         partial(imagenet_resnext, _depths, _cardinality, _width),
@@ -288,6 +270,6 @@ for (_depth, _cardinality, _width), (_depths, _parameters, _multiply_adds, _publ
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_published,
+        published=top_errors(_errors),
         about=f"{_depth} layers, paths in a block: {_cardinality}, {_width} maps wide in the first stage",
     )

@@ -43,7 +43,8 @@ class ScaledResNet(ResNet):
     Args:
         widths: number of maps of each stage; the first convolution puts out as many as the first stage.
         depths: number of basic blocks of each stage.
-        resolution: height and width to which images are enlarged or reduced; images of this size stay as they are.
+        resolution: height and width to which images are enlarged or reduced. At 32 there is no such step, and the net
+            takes images of any size as they are.
         num_classes: number of logits.
     """
 

@@ -25,7 +25,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnlib.models.preact import PreActResNet, PreActUnit, SharedPreActUnit, bare_option_b, without_last_bn
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors
 from cnnlib.models.resnet import (
     WIDE,
     ResidualBlock,
@@ -236,7 +236,7 @@ AUTHORS = ("1 crop, validation", "github.com/hujie-frank/SENet")
 
 
 def _errors(top1: float, top5: float) -> list[Published]:
-    return [Published("top-1 error", top1, *AUTHORS), Published("top-5 error", top5, *AUTHORS)]
+    return top_errors({AUTHORS: (top1, top5)})
 
 
 TEXT = Published("top-5 error", 6.62, "1 crop, validation", "Hu et al. 2018, text")

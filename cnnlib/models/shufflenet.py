@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import BadOption, Paper, register, top_errors
 
 PAPER = Paper(
     key="zhang2018shufflenet",
@@ -123,7 +123,7 @@ class ShuffleNet(nn.Module):
         super().__init__()
         if groups not in WIDTHS:
             raise BadOption(f"groups is one of {', '.join(map(str, WIDTHS))}, not {groups}")
-        channels = stem_channels or int(24 * width)
+        channels = int(24 * width) if stem_channels is None else stem_channels
         self.stem = nn.Sequential(
             OrderedDict(
                 conv=nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False),
@@ -148,29 +148,24 @@ class ShuffleNet(nn.Module):
         return self.fc(self.pool(self.stages(self.stem(x))).flatten(1))
 
 
-AUTHORS = "github.com/megvii-model/ShuffleNet-Series"
+ZHANG = ("1 crop, validation", "Zhang et al. 2017")
+AUTHORS = ("1 crop, validation", "github.com/megvii-model/ShuffleNet-Series")
 # (groups, width, maps of the first convolution if not 24 times the width): parameters, multiply-adds, the paper's top-1
 # error, the authors' later top-1 and top-5 errors
 NETS = {
-    (1, 1.0, None): (1_531_936, 143_078_976, None, None),
-    (2, 1.0, None): (1_733_848, 140_836_512, None, None),
-    (3, 1.0, None): (1_865_728, 137_460_672, None, (32.2, 12.3)),
-    (4, 1.0, None): (1_968_344, 134_339_776, None, None),
-    (8, 1.0, None): (2_434_768, 138_365_952, 32.4, (32.0, 13.6)),
-    (3, 0.5, None): (718_324, 37_589_856, None, (42.7, 20.0)),
-    (8, 0.5, 16): (1_011_448, 40_469_760, None, (41.2, 19.0)),
-    (3, 1.5, 24): (3_442_168, 292_443_552, 28.5, (28.4, 9.8)),
-    (8, 1.5, 24): (4_269_952, 290_188_800, None, (29.0, 10.4)),
-    (3, 2.0, None): (5_450_776, 524_045_184, 26.3, (25.9, 8.6)),
-    (8, 2.0, None): (6_522_232, 521_942_016, None, (27.1, 9.2)),
+    (1, 1.0, None): (1_531_936, 143_078_976, (), ()),
+    (2, 1.0, None): (1_733_848, 140_836_512, (), ()),
+    (3, 1.0, None): (1_865_728, 137_460_672, (), (32.2, 12.3)),
+    (4, 1.0, None): (1_968_344, 134_339_776, (), ()),
+    (8, 1.0, None): (2_434_768, 138_365_952, (32.4,), (32.0, 13.6)),
+    (3, 0.5, None): (718_324, 37_589_856, (), (42.7, 20.0)),
+    (8, 0.5, 16): (1_011_448, 40_469_760, (), (41.2, 19.0)),
+    (3, 1.5, 24): (3_442_168, 292_443_552, (28.5,), (28.4, 9.8)),
+    (8, 1.5, 24): (4_269_952, 290_188_800, (), (29.0, 10.4)),
+    (3, 2.0, None): (5_450_776, 524_045_184, (26.3,), (25.9, 8.6)),
+    (8, 2.0, None): (6_522_232, 521_942_016, (), (27.1, 9.2)),
 }
 for (_groups, _width, _stem), (_parameters, _multiply_adds, _paper, _authors) in NETS.items():
-    _published = [Published("top-1 error", _paper, "1 crop, validation", "Zhang et al. 2017")] if _paper else []
-    if _authors:
-        _published += [
-            Published(metric, value, "1 crop, validation", AUTHORS)
-            for metric, value in zip(("top-1 error", "top-5 error"), _authors, strict=True)
-        ]
     register(
         f"shufflenet-g{_groups}" if _width == 1 else f"shufflenet-g{_groups}-{_width}",
         partial(ShuffleNet, _groups, width=_width, stem_channels=_stem),
@@ -178,6 +173,6 @@ for (_groups, _width, _stem), (_parameters, _multiply_adds, _paper, _authors) in
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_published,
+        published=top_errors({ZHANG: _paper, AUTHORS: _authors}),
         about=f"1x1 convolutions in {_groups} groups with a channel shuffle, width {_width}",
     )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cnnlib.models import layers
 from cnnlib.models.mobilenet_v2 import conv_bn
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors, torchvision_v1
 from cnnlib.models.shufflenet import channel_shuffle
 
 PAPER = Paper(
@@ -133,7 +133,7 @@ def shufflenet_v2_cifar(width: float = 1.0, num_classes: int = 10, depths: tuple
     return ShuffleNetV2(cifar_stem(24), width, num_classes, depths)
 
 
-AUTHORS = "github.com/megvii-model/ShuffleNet-Series"
+AUTHORS = ("1 crop, validation", "github.com/megvii-model/ShuffleNet-Series")
 CHENYAOFO = "github.com/chenyaofo/pytorch-cifar-models"
 
 # width: parameters, multiply-adds, the authors' top-1 and top-5 errors, torchvision's
@@ -144,7 +144,7 @@ IMAGENET_NETS = {
     2.0: (7_393_996, 583_253_464, (25.0, 7.6), (23.770, 6.994)),
 }
 for _width, (_parameters, _multiply_adds, _authors, _torchvision) in IMAGENET_NETS.items():
-    _weights = f"torchvision, ShuffleNet_V2_X{str(_width).replace('.', '_')}_Weights.IMAGENET1K_V1"
+    _weights = torchvision_v1(f"ShuffleNet_V2_X{str(_width).replace('.', '_')}")
     register(
         "shufflenet-v2" if _width == 1 else f"shufflenet-v2-{_width}",
         partial(shufflenet_v2, width=_width),
@@ -152,11 +152,7 @@ for _width, (_parameters, _multiply_adds, _authors, _torchvision) in IMAGENET_NE
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=[
-            Published(metric, value, "1 crop, validation", source)
-            for source, errors in ((AUTHORS, _authors), (_weights, _torchvision))
-            for metric, value in zip(("top-1 error", "top-5 error"), errors, strict=True)
-        ],
+        published=top_errors({AUTHORS: _authors, _weights: _torchvision}),
         about=f"units that shuffle half of their maps past themselves, width {_width}",
     )
 

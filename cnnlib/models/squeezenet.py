@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cnnlib.models import layers
 from cnnlib.models.googlenet import conv_relu
 from cnnlib.models.inception_v4 import Concat
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import Paper, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="iandola2016squeezenet",
@@ -91,7 +91,6 @@ NETS = {
     "1.1": ({"width": 64, "kernel": 3, "pools": (1, 3, 5)}, 1_235_496, 349_151_936, (41.822, 19.376)),
 }
 for _version, (_options, _parameters, _multiply_adds, _errors) in NETS.items():
-    _source = f"torchvision, SqueezeNet{_version.replace('.', '_')}_Weights.IMAGENET1K_V1"
     register(
         f"squeezenet-{_version}",
         partial(SqueezeNet, **_options),
@@ -99,9 +98,6 @@ for _version, (_options, _parameters, _multiply_adds, _errors) in NETS.items():
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=[
-            Published(metric, value, "1 crop, validation", _source)
-            for metric, value in zip(("top-1 error", "top-5 error"), _errors, strict=True)
-        ],
+        published=top_errors({torchvision_v1(f"SqueezeNet{_version.replace('.', '_')}"): _errors}),
         about=f"fire modules, no linear layer, version {_version}",
     )

@@ -96,12 +96,15 @@ def without_block(net: ResNet, name: str) -> ResNet:
         name: of :func:`block_names`.
 
     Raises:
-        BadOption: if there is no such block.
+        BadOption: if there is no such block, or it is neither plain nor residual: what is left of a pre-activated unit,
+            for instance, has no ReLU at its end.
     """
     if name not in block_names(net):
         raise BadOption(f"the net has no block {name!r}; it has {', '.join(block_names(net))}")
     lesioned = copy.deepcopy(net)
     block = lesioned.get_submodule(name)
+    if not isinstance(block, PlainBlock | ResidualBlock):
+        raise BadOption(f"only plain and residual blocks can be taken out here, not a {type(block).__name__}")
     convolutions = [layer for layer in block.f.modules() if isinstance(layer, nn.Conv2d)]
     stride = max(conv.stride[0] for conv in convolutions)
     shape = convolutions[0].in_channels, convolutions[-1].out_channels, stride

@@ -21,7 +21,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="simonyan2015very",
@@ -99,10 +99,10 @@ def vgg_cifar(
 
 
 PAPER_TABLE = "Simonyan and Zisserman 2015, Table"
-ONE_SCALE = (f"{PAPER_TABLE} 3", "dense at one scale, validation")
-THREE_SCALES = (f"{PAPER_TABLE} 4", "dense at 3 scales, validation")
-CROPS_AND_DENSE = (f"{PAPER_TABLE} 5", "crops and dense at 3 scales, validation")
-TEN_CROPS = ("He et al. 2015, Table 3", "10 crops, validation")
+ONE_SCALE = ("dense at one scale, validation", f"{PAPER_TABLE} 3")
+THREE_SCALES = ("dense at 3 scales, validation", f"{PAPER_TABLE} 4")
+CROPS_AND_DENSE = ("crops and dense at 3 scales, validation", f"{PAPER_TABLE} 5")
+TEN_CROPS = ("10 crops, validation", "He et al. 2015, Table 3")
 D_AND_E = [
     Published("top-1 error", 23.7, "D and E, crops and dense at 3 scales, validation", f"{PAPER_TABLE} 6", networks=2),
     Published("top-5 error", 6.8, "D and E, crops and dense at 3 scales, validation", f"{PAPER_TABLE} 6", networks=2),
@@ -112,17 +112,12 @@ D_AND_E = [
     Published("top-5 error", 7.3, "7 nets, dense, test", f"{PAPER_TABLE} 6", networks=7),
 ]
 
-
-def _torchvision(weights: str) -> tuple[str, str]:
-    return f"torchvision, {weights}_Weights.IMAGENET1K_V1", "1 crop, validation"
-
-
-# depth: configuration, multiply-adds, parameters, and top-1 and top-5 errors by source and protocol
+# depth: configuration, multiply-adds, parameters, and top-1 and top-5 errors
 NETS = {
-    11: (A, 7_609_090_048, 132_863_336, {ONE_SCALE: (29.6, 10.4), _torchvision("VGG11"): (30.980, 11.372)}),
+    11: (A, 7_609_090_048, 132_863_336, {ONE_SCALE: (29.6, 10.4), torchvision_v1("VGG11"): (30.980, 11.372)}),
     13: (
         *(B, 11_308_466_176, 133_047_848),
-        {ONE_SCALE: (28.7, 9.9), THREE_SCALES: (28.2, 9.6), _torchvision("VGG13"): (30.072, 10.754)},
+        {ONE_SCALE: (28.7, 9.9), THREE_SCALES: (28.2, 9.6), torchvision_v1("VGG13"): (30.072, 10.754)},
     ),
     16: (
         *(D, 15_470_264_320, 138_357_544),
@@ -131,7 +126,7 @@ NETS = {
             THREE_SCALES: (24.8, 7.5),
             CROPS_AND_DENSE: (24.4, 7.2),
             TEN_CROPS: (28.07, 9.33),
-            _torchvision("VGG16"): (28.408, 9.618),
+            torchvision_v1("VGG16"): (28.408, 9.618),
         },
     ),
     19: (
@@ -140,16 +135,16 @@ NETS = {
             ONE_SCALE: (25.5, 8.0),
             THREE_SCALES: (24.8, 7.5),
             CROPS_AND_DENSE: (24.4, 7.1),
-            _torchvision("VGG19"): (27.624, 9.124),
+            torchvision_v1("VGG19"): (27.624, 9.124),
         },
     ),
 }
 # depth: parameters and errors of the form with batch normalisation
 NORMALISED = {
-    11: (132_868_840, {_torchvision("VGG11_BN"): (29.630, 10.190)}),
-    13: (133_053_736, {_torchvision("VGG13_BN"): (28.414, 9.626)}),
-    16: (138_365_992, {_torchvision("VGG16_BN"): (26.640, 8.484)}),
-    19: (143_678_248, {_torchvision("VGG19_BN"): (25.782, 8.158)}),
+    11: (132_868_840, {torchvision_v1("VGG11_BN"): (29.630, 10.190)}),
+    13: (133_053_736, {torchvision_v1("VGG13_BN"): (28.414, 9.626)}),
+    16: (138_365_992, {torchvision_v1("VGG16_BN"): (26.640, 8.484)}),
+    19: (143_678_248, {torchvision_v1("VGG19_BN"): (25.782, 8.158)}),
 }
 # depth: multiply-adds, parameters, errors on CIFAR-10 and CIFAR-100 of the form for 32x32 images
 CIFAR = {
@@ -158,16 +153,6 @@ CIFAR = {
     16: (313_725_952, 15_253_578, 5.84, 26.00),
     19: (398_660_608, 20_565_834, 6.09, 26.13),
 }
-
-
-def _published(errors: dict[tuple[str, str], tuple[float, float]]) -> list[Published]:
-    return [
-        Published(metric, value, protocol, source)
-        for (source, protocol), values in errors.items()
-        for metric, value in zip(("top-1 error", "top-5 error"), values, strict=True)
-    ]
-
-
 for _depth, (_stages, _multiply_adds, _parameters, _errors) in NETS.items():
     register(
         f"vgg{_depth}",
@@ -176,7 +161,7 @@ for _depth, (_stages, _multiply_adds, _parameters, _errors) in NETS.items():
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_published(_errors) + (D_AND_E if _depth > 13 else []),
+        published=top_errors(_errors) + (D_AND_E if _depth > 13 else []),
         about=f"{_depth} layers with weights, all convolutions 3x3",
     )
     _parameters, _errors = NORMALISED[_depth]
@@ -187,7 +172,7 @@ for _depth, (_stages, _multiply_adds, _parameters, _errors) in NETS.items():
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_published(_errors),
+        published=top_errors(_errors),
         about=f"VGG-{_depth} with batch normalisation, which is torchvision's addition",
     )
     _multiply_adds, _parameters, *_errors = CIFAR[_depth]

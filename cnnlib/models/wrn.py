@@ -18,8 +18,9 @@ from functools import partial
 
 from torch import nn
 
+from cnnlib.models import layers
 from cnnlib.models.preact import PreActResNet, PreActUnit, SharedPreActUnit
-from cnnlib.models.registry import BadOption, Paper, Published, register
+from cnnlib.models.registry import Paper, Published, register, top_errors, torchvision_v1
 from cnnlib.models.resnet import WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
 
 PAPER = Paper(
@@ -70,10 +71,7 @@ def wrn(depth: int, k: float, num_classes: int = 10, dropout: float = 0.0) -> Pr
     Raises:
         BadOption: if ``depth`` is not 6n + 4.
     """
-    units, rest = divmod(depth - 4, 6)
-    if rest or units < 1:
-        raise BadOption(f"these nets have 6n + 4 layers (10, 16, 22, ...), not {depth}")
-    return wide_net(units, k, (3, 3), num_classes, dropout)
+    return wide_net(layers.units_per_stage(depth, 6, 4), k, (3, 3), num_classes, dropout)
 
 
 def wide_bottleneck(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
@@ -184,11 +182,9 @@ register(
     parameters=68_883_240,
     multiply_adds=11_398_021_120,
     published=[
-        Published("top-1 error", 21.9, "1 crop, validation", _table(8)),
-        Published("top-5 error", 6.03, "1 crop, validation", _table(8)),
+        *top_errors({("1 crop, validation", _table(8)): (21.9, 6.03)}),
         Published("top-5 error", 5.79, "1 crop, validation; Table 8 has this for pre-activation ResNet-200", _table(9)),
-        Published("top-1 error", 21.532, "1 crop, validation", "torchvision, Wide_ResNet50_2_Weights.IMAGENET1K_V1"),
-        Published("top-5 error", 5.914, "1 crop, validation", "torchvision, Wide_ResNet50_2_Weights.IMAGENET1K_V1"),
+        *top_errors({torchvision_v1("Wide_ResNet50_2"): (21.532, 5.914)}),
     ],
     about="ResNet-50 with twice as many maps in the 3x3 convolutions, which stride",
 )

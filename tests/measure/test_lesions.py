@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cnnlib.measure import BadArgument, lesions
+from cnnlib.models import BadOption, create
 from cnnlib.models.resnet import cifar_plain, cifar_resnet
 from cnnlib.models.surgery import without_block
 
@@ -56,6 +57,11 @@ def test_the_net_keeps_its_mode_when_images_do_not_fit():
     with pytest.raises(RuntimeError):
         lesions(net, torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
     assert net.training
+
+
+def test_pre_activated_nets_are_refused(images):
+    with pytest.raises(BadOption, match="only plain and residual blocks"):
+        lesions(create("preact20"), images, torch.zeros(30, dtype=torch.long))
 
 
 def test_nothing_to_measure():

@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from cnnlib.measure.cli import add_commands
-from cnnlib.models import UnknownModel
+from cnnlib.models import BadOption, UnknownModel
 from cnnlib.models.layers import InputTooSmall
 
 
@@ -34,6 +34,13 @@ def test_summary_of_another_number_of_classes_and_of_whole_stages(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 20
     assert next(line for line in lines if line.startswith("total")).split()[2] == "100"
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("classes", ["0", "-1"])
+def test_summary_refuses_an_impossible_number_of_classes(classes):
+    with pytest.raises(BadOption, match=f"resnet20 cannot be built with num_classes={classes}: "):
+        run("summary", "resnet20", "--classes", classes)
 
 
 def test_receptive_field(capsys):

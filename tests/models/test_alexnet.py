@@ -54,7 +54,7 @@ def test_is_the_network_of_section_3_5(alexnet, difference):
 
 
 def test_two_towers_are_the_same_function(alexnet, difference):
-    towers = to_towers(alexnet).eval()
+    towers = to_towers(alexnet)
     x = images(67)
     with torch.no_grad():
         assert difference(towers(x), alexnet(x)) < 1e-5
@@ -80,6 +80,15 @@ def test_towers_keep_the_options():
     assert towers.min_size == net.min_size == 63
     assert towers.fc8.out_features == 3
     assert towers.hidden7[1].drop7.p == 0.1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_towers_have_the_number_type_device_and_mode_of_the_net(training):
+    with torch.device("meta"):
+        net = create("alexnet").to(torch.bfloat16).train(training)
+    towers = to_towers(net)
+    assert {(weight.dtype, weight.device.type) for weight in towers.parameters()} == {(torch.bfloat16, "meta")}
+    assert all(layer.training == training for layer in towers.modules())
 
 
 @pytest.mark.parametrize(("padding", "side"), [(0, 227), (2, 224)])

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import efficientnet as theirs
 
-from cnnlib.models import card, create
+from cnnlib.models import BadOption, card, create
 from cnnlib.models.efficientnet import (
     B0,
     RELEASED,
@@ -110,6 +110,14 @@ def test_drop_connect_drops_samples_and_keeps_the_mean():
     assert (y == y[:, :1]).all()
     assert y.mean().item() == pytest.approx(1, abs=0.03)
     assert torch.equal(drop.eval()(x), x)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+def test_drop_connect_drops_not_all(p):
+    with pytest.raises(BadOption, match=f"drop_connect: .* from 0 to less than 1, not {p:g}"):
+        DropConnect(p)
+    with pytest.raises(BadOption, match="drop_connect"):
+        create("efficientnet-b0", drop_connect=2 * p)
 
 
 def test_normalisation_is_the_authors():

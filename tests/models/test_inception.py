@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from cnnlib.models import create
+from cnnlib.models import BadOption, create
 from cnnlib.models.inception_resnet_v2 import (
     block_a,
     block_b,
@@ -99,6 +99,13 @@ def test_block_adds_its_scaled_branch(block, channels, scale, randomise, differe
         nn.init.zeros_(net.linear.weight)
         nn.init.zeros_(net.linear.bias)
         assert torch.equal(net(x), x)  # an idle branch leaves maps that come out of a ReLU as they are
+
+
+def test_released_net_has_its_last_block():
+    with torch.device("meta"):
+        assert len(inception_resnet_v2(depths=(0, 0, 1)).features.blocks_c) == 0
+    with pytest.raises(BadOption, match="the last block C is always there"):
+        create("inception-resnet-v2", depths=(1, 1, 0))
 
 
 @pytest.mark.parametrize("build", [InceptionV4, inception_resnet_v2])

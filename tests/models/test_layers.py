@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from cnnlib.errors import CnnlibError
-from cnnlib.models import layers
+from cnnlib.models import BadOption, card, create, layers
 
 
 def formula(a: torch.Tensor, k: float = 2.0, n: int = 5, alpha: float = 1e-4, beta: float = 0.75) -> torch.Tensor:
@@ -45,6 +45,14 @@ def test_require_size_names_the_smallest_size():
     assert issubclass(layers.InputTooSmall, CnnlibError)
 
 
+@pytest.mark.parametrize(("name", "side", "smallest"), [("lenet5", 28, 32), ("alexnet-cifar", 14, 15)])
+def test_advice_for_small_images_fits_small_networks_too(name, side, smallest):
+    net = create(name)
+    assert net.min_size == smallest
+    with pytest.raises(layers.InputTooSmall, match=f"{side}; pad or enlarge them, or take .* a smaller min_size$"):
+        net(torch.empty(1, card(name).input_size[0], side, side))
+
+
 def test_require_size_stays_in_the_traced_graph():
     class Net(nn.Module):
         def forward(self, x):
@@ -54,6 +62,17 @@ def test_require_size_stays_in_the_traced_graph():
     graph = torch.fx.symbolic_trace(Net())
     with pytest.raises(layers.InputTooSmall):
         graph(torch.empty(1, 3, 19, 19))
+
+
+def test_units_per_stage_are_those_of_the_depth():
+    assert [layers.units_per_stage(depth, 6) for depth in (8, 20, 110)] == [1, 3, 18]
+    assert layers.units_per_stage(40, 6, others=4) == 6
+
+
+@pytest.mark.parametrize("depth", [-2, 4, 12, 39])
+def test_a_depth_that_no_units_give_is_explained(depth):
+    with pytest.raises(BadOption, match=rf"have 6n \+ 4 layers \(10, 16, 22, \.\.\.\), not {depth}"):
+        layers.units_per_stage(depth, 6, others=4)
 
 
 def test_classifier_drops_hidden_units_only_while_training():

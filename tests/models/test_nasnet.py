@@ -246,6 +246,14 @@ def test_drop_path_grows_with_depth_and_progress():
             net.set_progress(wrong)
 
 
+@pytest.mark.parametrize("final", [-0.1, 1.0, float("nan")])
+def test_drop_path_drops_not_all(final):
+    with pytest.raises(BadOption, match=f"drop_path: .* from 0 to less than 1, not {final:g}"):
+        DropPath(final)
+    with pytest.raises(BadOption, match="drop_path"):
+        create("nasnet-a-cifar-6-768", drop_path=final)
+
+
 def test_training_is_deterministic_until_progress_is_set():
     net, x = tiny(channels=8, drop_path=0.4), torch.randn(4, 3, 8, 8)
     with torch.no_grad():

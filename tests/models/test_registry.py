@@ -1,4 +1,5 @@
 import argparse
+import re
 from functools import partial
 
 import pytest
@@ -36,9 +37,22 @@ def test_unknown_name_gives_the_nearest(wrong, near):
     assert isinstance(caught.value, CnnlibError)
 
 
-def test_name_unlike_any_other_points_to_the_list():
-    with pytest.raises(models.UnknownModel, match=r"no model '\?\?'; cnnlib.available\(\) lists them all"):
-        card("??")
+def test_names_that_begin_with_the_wanted_one_come_first():
+    assert registry.nearest("ResNeXt50") == "did you mean resnext50-32x4d or res2next50 or resnet50?"
+    assert registry.nearest("wrn-28") == "did you mean wrn-28-2 or wrn-28-10 or wrn-28-12?"
+
+
+@pytest.mark.parametrize("name", ["??", ""])
+def test_name_unlike_any_other_points_to_the_list(name):
+    with pytest.raises(models.UnknownModel, match=re.escape(f"no model {name!r}; cnnlib.available() lists them all")):
+        card(name)
+
+
+@pytest.mark.parametrize("find", [create, card])
+@pytest.mark.parametrize("name", [18, None])
+def test_a_name_is_a_string(find, name):
+    with pytest.raises(models.UnknownModel, match=f"a model's name is a string, not {name}"):
+        find(name)
 
 
 def test_wrong_option_lists_the_right_ones():
@@ -48,6 +62,79 @@ def test_wrong_option_lists_the_right_ones():
         create("resnet20", shortcuts="B", depth=3)
     with pytest.raises(models.BadOption, match=r"activation=ReLU, dropout=0\.5"):
         create("alexnet-cifar", drop=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("resnet20", {"num_classes": -3}, "negative dimension -3"),
+        ("resnet20", {"num_classes": 2.5}, "type float"),
+        ("resnet20", {"num_classes": "10"}, "type str"),
+        ("alexnet-cifar", {"dropout": 1.5}, "between 0 and 1, but got 1.5"),
+        ("alexnet-cifar", {"activation": 3}, "not callable"),
+        ("se-resnet20", {"reduction": 2.5}, "type float"),
+        ("scaled-resnet", {"widths": (1, 2)}, "shorter"),
+        ("scaled-resnet", {"widths": ()}, "index out of range"),
+        ("enas-micro", {"genotype": None}, "no attribute 'normal'"),
+    ],
+)
+def test_a_value_that_makes_no_network_is_explained(name, options, reason):
+    option, value = next(iter(options.items()))
+    with pytest.raises(models.BadOption, match=rf"{name} cannot be built with {option}=.*{reason}") as caught:
+        create(name, **options)
+    assert repr(value) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize(
+    ("name", "options", "empty"),
+    [
+        ("resnet20", {"num_classes": 0}, "fc.weight"),
+        ("resnet20", {"width": 0.01}, "stem.conv.weight"),
+        ("densenet121", {"stem_channels": 0}, "stem.conv.weight"),
+        ("shufflenet-g3", {"stem_channels": 0}, "stem.conv.weight"),
+        ("googlenet-cifar", {"width": 0.01}, "to_4a.inception3a.branch3.0.conv.weight"),
+    ],
+)
+def test_a_layer_without_weights_is_refused(name, options, empty):
+    with pytest.raises(models.BadOption, match=f"{name} cannot be built with .*: {empty} would hold no numbers"):
+        create(name, **options)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "googlenet-cifar", "mobilenet-v1-cifar", "shufflenet-g3", "vgg11-cifar"])
+@pytest.mark.parametrize("width", [0, -1])
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_width_that_leaves_no_maps_is_refused(name, width):
+    with pytest.raises(models.BadOption, match=f"{name} cannot be built with width={width}: "):
+        create(name, width=width)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("alexnet-cifar", "width"), ("mobilenet-v2", "width"), ("efficientnet-b0", "width"), ("efficientnet-b0", "depth")],
+)
+@pytest.mark.parametrize("factor", [0, -1, float("nan")])
+def test_factors_are_positive_where_sizes_are_rounded_up(name, option, factor):
+    with pytest.raises(models.BadOption, match=f"{option} is a factor greater than 0, not {factor}"):
+        create(name, **{option: factor})
+
+
+def test_errors_that_no_option_is_to_blame_for_are_left_alone(own_names):
+    def fails(error: type[Exception], num_classes: int = 10) -> nn.Module:
+        raise error("by itself")
+
+    for number, error in enumerate((MemoryError, torch.OutOfMemoryError, OSError, ValueError)):
+        models.register(f"example-{number}", partial(fails, error), **FACTS)
+        with pytest.raises(error, match="by itself") as caught:
+            create(f"example-{number}", **({} if error is ValueError else {"num_classes": 3}))
+        assert type(caught.value) is error
+
+
+def test_layers_of_a_size_to_be_inferred_are_no_empty_ones(own_names):
+    models.register("example-1", lambda num_classes=10: nn.LazyLinear(num_classes), **FACTS)
+    assert create("example-1", num_classes=3)(torch.zeros(1, 2)).shape == (1, 3)
 
 
 def test_options_of_a_partial_show_what_it_binds():
@@ -88,6 +175,15 @@ def test_headline_is_the_first_error_of_a_single_network(own_names):
     single = Published("top-1 error", 20.0, "1 crop", "there", runs=5, std=0.25)
     models.register("example-1", nn.Linear, published=[ensemble, single], **FACTS)
     assert card("example-1").headline is single
+
+
+def test_pairs_of_errors_are_expanded_by_protocol_and_source():
+    pair, one = ("1 crop", "there"), registry.torchvision_v1("VGG16")
+    assert registry.top_errors({pair: (20.0, 5.0), one: (21.0,), ("10 crops", "there"): ()}, networks=2) == [
+        Published("top-1 error", 20.0, "1 crop", "there", networks=2),
+        Published("top-5 error", 5.0, "1 crop", "there", networks=2),
+        Published("top-1 error", 21.0, "1 crop, validation", "torchvision, VGG16_Weights.IMAGENET1K_V1", networks=2),
+    ]
 
 
 def test_published_error_names_its_data_set_unless_that_is_said():

@@ -12,6 +12,7 @@ from cnnlib.models import BadOption, create
 from cnnlib.models.res2net import (
     ChainedSplits,
     ParallelSplits,
+    cifar_res2net,
     cifar_res2next,
     cifar_se_res2next,
     imagenet_res2net,
@@ -171,6 +172,8 @@ def test_wrong_options_are_explained():
         imagenet_res2net(50, 64, 1)
     with pytest.raises(BadOption, match="depth is one of 50, 101, not 34"):
         imagenet_res2net(34)
+    with pytest.raises(BadOption, match=r"9n \+ 2 layers \(11, 20, 29, \.\.\.\), not 30"):
+        cifar_res2net(30, 26, 4)
 
 
 def test_overfits(overfits):

@@ -165,6 +165,11 @@ def test_wrong_shortcut_is_explained():
         create("resnet20", shortcut="D")
 
 
+def test_option_a_drops_no_maps():
+    with pytest.raises(BadOption, match="drops none, but 16 come in and 8 go out"):
+        create("scaled-resnet", widths=(16, 8, 32))
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_basic_blocks_are_torchvisions(train, same_logits):
     same_logits(create("resnet18"), torchvision_models.resnet18(), (3, 48, 48), train=train)

@@ -111,6 +111,21 @@ def test_bottleneck_nets_can_lose_blocks():
         assert without_block(net, name)(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("preact20", "PreActUnit"),
+        ("resnet44-bn-after-addition", "BNAfterAddition"),
+        ("resnet44-relu-before-addition", "ReLUBeforeAddition"),
+        ("ho-resnet26-rk4", "HigherOrderBlock"),
+    ],
+)
+def test_only_plain_and_residual_blocks_can_be_taken_out(name, kind):
+    net = create(name)
+    with pytest.raises(BadOption, match=f"only plain and residual blocks can be taken out here, not a {kind}"):
+        without_block(net, block_names(net)[-1])
+
+
 def test_no_such_block():
     with pytest.raises(BadOption, match=r"no block 'stages.3.0'; it has stages.0.0"):
         without_block(create("resnet20"), "stages.3.0")

@@ -141,7 +141,7 @@ def test_each_drawing_is_there_in_both_themes_and_in_words(html, document):
         for figure, title in zip(figures, alone.select("h2"), strict=True):
             light, dark = figure.select("img")
             assert [light["class"], dark["class"]] == [["only-light"], ["only-dark"]]
-            picture = title.find_next_sibling("picture")
+            picture = title.find_next_sibling("div").picture
             assert light["src"].endswith(f"/{picture.img['src']}")
             assert dark["src"].endswith(f"/{picture.source['srcset']}")
             words = ElementTree.parse(address.parent / picture.img["src"]).getroot()

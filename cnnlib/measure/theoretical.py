@@ -291,7 +291,7 @@ def _along(out, input, dim=None, *_, axis=None, **__):
     spatial = {d % axes for d in dims} & {axes - 2, axes - 1}
     if not spatial:
         return input
-    if len(spatial) == 1:
+    if len(spatial) == 1:  # neither pointwise nor over all places: a field has no word for it
         raise NotImplementedError("it goes over the rows or over the columns of maps alone")
     return _FLAT
 
@@ -464,9 +464,8 @@ class _Walk(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        read = (
-            n.args[:1] if n.target in ("to", "type_as") else n.all_input_nodes
-        )  # of a second one only the type counts
+        # Of the second argument of these two only the type counts.
+        read = n.args[:1] if n.target in ("to", "type_as") else n.all_input_nodes
         sources = [source for source in read if source in self._maps]
         if n.op == "placeholder" and isinstance(value, Tensor):
             self._image = tuple(value.shape[-2:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ def diagram(
         caption: shown under the drawing.
         depth: how many levels of blocks to open; 1 draws each block of a network as one card, None every layer.
         closed: classes of modules to draw as one card each, however deep they lie.
-        names: whether to write the names of the modules on the cards.
+        names: whether to write the names of the modules on the cards: the last part of a path that no other card has.
 
     Raises:
         NotDrawable: if ``torch.fx`` cannot trace the module.
@@ -82,7 +83,7 @@ def draw(
         weak: which lines, in the order of the cards and their sources, are shortcuts; default none.
     """
     edges = [(source, target) for target, card in enumerate(cards) for source in card.sources]
-    texts = [_texts(card, names) for card in cards]
+    texts = [_texts(*each) for each in zip(cards, _names(cards) if names else [""] * len(cards), strict=True)]
     widest = max((_width(card, text) for card, text in zip(cards, texts, strict=True) if _is_layer(card)), default=0.0)
     sizes = [_size(card, text, widest) for card, text in zip(cards, texts, strict=True)]
     labelled = [_label_below(index, cards, edges) for index in range(len(cards))]
@@ -217,12 +218,20 @@ def _is_layer(card: Card) -> bool:
     return card.kind not in (*MERGES, "input", "output")
 
 
-def _texts(card: Card, names: bool) -> tuple[str, str]:
+def _names(cards: Sequence[Card]) -> list[str]:
+    """Return a name for each card: the last part of its module's path that no other card has, else the last part."""
+    # A number is the place in a Sequential, no name.
+    paths = [
+        [part for part in card.modules[0].split(".") if not part.isdigit()] if card.modules else [] for card in cards
+    ]
+    times = Counter(part for path in paths for part in set(path))
+    return [next((part for part in reversed(path) if times[part] == 1), path[-1] if path else "") for path in paths]
+
+
+def _texts(card: Card, name: str) -> tuple[str, str]:
     """Return the two lines of a card."""
     if card.kind in ("input", "output"):
         return f"{card.title} {size_text(card.shape)}".strip(), ""
-    path = card.modules[0].split(".") if names and card.modules else []
-    name = next((part for part in reversed(path) if not part.isdigit()), "")  # a number is the place in a Sequential
     times = [f"× {card.repeat}"] if card.repeat > 1 else []
     title = (f"{name}: " if name else "") + card.title
     if card.kind == "step":

@@ -30,8 +30,8 @@ def require_size(x: Tensor, minimum: int, name: str) -> None:
     height, width = x.shape[-2:]
     if min(height, width) < minimum:
         raise InputTooSmall(
-            f"{name} needs images of at least {minimum}x{minimum} pixels, but these are {height}x{width}; resize them, "
-            "or take a network for small images: cnnlib.available(dataset='CIFAR-10')"
+            f"{name} needs images of at least {minimum}x{minimum} pixels, but these are {height}x{width}; "
+            "pad or enlarge them, or take a network with a smaller min_size"
         )
 
 

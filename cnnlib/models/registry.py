@@ -165,7 +165,8 @@ def create(name: str, **overrides: Any) -> nn.Module:
 
     ``overrides`` are options of the model, ``num_classes=100`` for instance; ``card(name).options`` lists them. The
     model maps images (N, C, H, W) to logits (N, num_classes), or to heatmaps (N, keypoints + 1, h, w) if ``keypoints``
-    is one of its options. Case, and ``_`` for ``-``, do not matter in a name.
+    is one of its options. Its ``min_size`` is the height and width of the smallest image that it takes, in pixels.
+    Case, and ``_`` for ``-``, do not matter in a name.
 
     Raises:
         UnknownModel: if there is no such name.

@@ -14,6 +14,7 @@ from cnnlib.explore.graph import network_graph
 from cnnlib.explore.style import PALETTE
 from cnnlib.measure import layer_table
 from cnnlib.models import create
+from cnnlib.models.googlenet import Inception
 
 CHAIN = nn.Sequential(nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 3 * 3, 10))
 SIZE = (3, 16, 16)
@@ -75,6 +76,14 @@ def test_names_of_modules_can_be_written():
     texts = [t.text for t in svg_of(diagram(create("alexnet"), (3, 227, 227), id="x", names=True).html).iter("text")]
     assert "conv1: 11×11 conv, 96, /4" in texts
     assert "fc8: fully connected, 1000" in texts
+    net = create("googlenet")
+    drawing = diagram(net, (3, 224, 224), id="x", closed=(Inception,), names=True)
+    texts = [t.text for t in svg_of(drawing.html).iter("text")]
+    assert [t for t in texts if " conv," in t] == [
+        "conv1: 7×7 conv, 64, /2",
+        "reduce2: 1×1 conv, 64",
+        "conv2: 3×3 conv, 192",
+    ]
     assert not any(": " in t.text for t in svg_of(diagram(CHAIN, SIZE, id="x", names=True).html).iter("text"))
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from cnnlib.errors import CnnlibError
-from cnnlib.models import BadOption, layers
+from cnnlib.models import BadOption, card, create, layers
 
 
 def formula(a: torch.Tensor, k: float = 2.0, n: int = 5, alpha: float = 1e-4, beta: float = 0.75) -> torch.Tensor:
@@ -43,6 +43,14 @@ def test_require_size_names_the_smallest_size():
     with pytest.raises(layers.InputTooSmall, match="Net needs images of at least 20x20 pixels, but these are 64x19"):
         layers.require_size(torch.empty(1, 3, 64, 19), 20, "Net")
     assert issubclass(layers.InputTooSmall, CnnlibError)
+
+
+@pytest.mark.parametrize(("name", "side", "smallest"), [("lenet5", 28, 32), ("alexnet-cifar", 14, 15)])
+def test_advice_for_small_images_fits_small_networks_too(name, side, smallest):
+    net = create(name)
+    assert net.min_size == smallest
+    with pytest.raises(layers.InputTooSmall, match=f"{side}; pad or enlarge them, or take .* a smaller min_size$"):
+        net(torch.empty(1, card(name).input_size[0], side, side))
 
 
 def test_require_size_stays_in_the_traced_graph():

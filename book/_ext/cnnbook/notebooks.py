@@ -16,7 +16,7 @@ SET_UP = "set-up"
 """The id of the cell that installs cnnlib on Colab."""
 
 SET_UP_SOURCE = """\
-# On Colab this installs cnnlib and the small packages that Colab lacks, nothing else. Elsewhere it does nothing.
+# Where cnnlib is missing, as on Colab, this installs it and the small packages missing with it, nothing else.
 from importlib.util import find_spec
 
 if not find_spec("cnnlib"):

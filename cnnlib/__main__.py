@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 2 after an error that the user can mend, 130 after Ctrl-C."""
     try:
         options = parser().parse_args(arguments)
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        sys.stdout.flush()  # now, while a reader that went away is no error
+        return status
     except CnnlibError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of `python -m cnnlib models | head` has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         return 0
 
 

@@ -1,6 +1,8 @@
 """``python -m cnnlib`` as a whole: errors, Ctrl-C, a reader that goes away."""
 
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -43,6 +45,14 @@ def test_a_reader_that_goes_away_is_no_error():
     process.stdin.close()
     assert process.stderr.read() == b""
     assert process.wait(60) == 0
+
+
+def test_a_reader_that_goes_away_early_is_no_error_of_buffered_output():
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m cnnlib models | head -n 1"
+    process = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, timeout=60)
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert process.stdout.count(b"\n") == 1
 
 
 def test_help_names_every_command(capsys):

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
 from cnnlib.studies import Record
+from cnnlib.training.words import data_in_words
 
 _LIGHT = style.PALETTE["light"]
 _MEASURES = {"train_error": "training error, %", "test_error": "test error, %"}
@@ -83,7 +84,7 @@ def depth_errors(records: Sequence[Record]) -> Figure:
             axes.set_xticks(sorted({depth for by_depth in groups.values() for depth in by_depth}))
             axes.set_ylim(0, 100)
         run = records[0].run
-        data = f"{run.data.upper()}, IN PLACE OF {run.stands_in_for}" if run.stands_in_for else run.data
+        data = data_in_words(run.data, run.stands_in_for)
         figure.suptitle(f"{data}, {run.steps:,} steps", ha="left", x=0.01)
     figure.set_label(f"Errors on {data} after {run.steps:,} steps: {'; '.join(told)}.")
     return figure

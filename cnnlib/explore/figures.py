@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.training.words import data_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -268,7 +269,7 @@ def learning_curves(
         + ", ".join(f"{_MEASURES[name].split(',')[0]} {value:.2f}" for name, value in at_end.items())
         for label, at_end in ends.items()
     )
-    figure.set_label(f"Learning curves on {_data(runs[0])}. {results}.")
+    figure.set_label(f"Learning curves on {data_in_words(runs[0].data, runs[0].stands_in_for)}. {results}.")
     return figure
 
 
@@ -361,12 +362,8 @@ def _label_ends(axes: Axes, curves: Mapping[str, _Curve]) -> None:
         )
 
 
-def _data(run: Run) -> str:
-    return f"{run.data.upper()}, IN PLACE OF {run.stands_in_for}" if run.stands_in_for else run.data
-
-
 def _title(groups: Mapping[str, Sequence[Run]], runs: Sequence[Run]) -> str:
     counts = {len(group) for group in groups.values()}
     n = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
     several = f"mean and one standard deviation of {n} seeds" if max(counts) > 1 else "one seed"
-    return f"{_data(runs[0])}, {several}"
+    return f"{data_in_words(runs[0].data, runs[0].stands_in_for)}, {several}"

@@ -33,8 +33,10 @@ def private_copy(model: nn.Module, *, meta: bool = False) -> nn.Module:
     """Return a copy in evaluation mode, without hooks; with ``meta`` its tensors have shapes but no values.
 
     Raises:
-        BadArgument: if the network has lazy modules that have not seen an input yet.
+        BadArgument: if it is no network, or has lazy modules that have not seen an input yet.
     """
+    if not isinstance(model, nn.Module):
+        raise BadArgument(f"a network is measured, such as cnnlib.create('resnet20'), not {model!r}")
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     if any(is_lazy(tensor) for tensor in chain(model.parameters(), model.buffers())):
         raise BadArgument(f"{type(model).__name__} has lazy layers without shapes; run it once on an image before")

@@ -56,6 +56,7 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flo
 
     The loss is the mean cross-entropy in training mode, so batch normalisation takes the statistics of these images.
     It is computed on a private copy: the network and its statistics stay as they are, and so do the random numbers.
+    Frozen layers are measured like the others.
 
     Args:
         model: the network.
@@ -65,7 +66,7 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flo
     Raises:
         BadArgument: if the network has no convolution or linear layer that the images reach.
     """
-    net = private_copy(model).train()
+    net = private_copy(model).train().requires_grad_()
     outputs = _outputs(net, [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)])
     _backward(net, images, labels)
     reached = [layer for layer in outputs if outputs[layer].grad is not None and layer.weight.grad is not None]
@@ -100,7 +101,7 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
     """
     passes = []
     for cut in (False, True):
-        net = private_copy(model).train()
+        net = private_copy(model).train().requires_grad_()
         blocks = [(name, block) for name, block in net.named_modules() if branch in dict(block.named_children())]
         outputs = _outputs(net, [block for _, block in blocks])
         if cut:

@@ -43,8 +43,8 @@ class Paper:
 class Published:
     """One published error, as its source prints it.
 
-    ``value`` is in percent; ``std`` is its standard deviation over ``runs`` trainings, where given. ``networks`` is the
-    number of networks whose predictions were averaged: one, unless it is an ensemble.
+    ``value`` is in percent; ``std`` is its standard deviation over the trainings of which ``protocol`` says how many,
+    where given. ``networks`` is the number of networks whose predictions were averaged: one, unless it is an ensemble.
     """
 
     metric: str
@@ -52,7 +52,6 @@ class Published:
     protocol: str
     source: str
     dataset: str = "ImageNet"
-    runs: int | None = None
     std: float | None = None
     networks: int = 1
 

@@ -347,7 +347,7 @@ RESIDUAL_ERRORS = {
     44: [_paper(7.17), _rerun("akamaster", 6.90), _rerun("junyuseu", 6.77), _rerun("techxzen", 7.16)],
     56: [_paper(6.97), _rerun("akamaster", 6.61), _rerun("junyuseu", 6.73), _rerun("techxzen", 7.41)],
     110: [
-        *(_paper(6.61, "mean of 5 runs", runs=5, std=0.16), _paper(6.43, "best of 5 runs")),
+        *(_paper(6.61, "mean of 5 runs", std=0.16), _paper(6.43, "best of 5 runs")),
         *(_rerun("akamaster", 6.32), _rerun("junyuseu", 6.13), _rerun("hysts", 6.52)),
     ],
     1202: [_paper(7.93), _rerun("akamaster", 6.18)],

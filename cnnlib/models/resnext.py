@@ -191,10 +191,10 @@ JUNYUSEU = ("rerun, 1 run", "github.com/junyuseu/pytorch-cifar-models")
 HYSTS = ("rerun", "github.com/hysts/pytorch_image_classification")
 
 
-def _cifar(protocol_and_source: tuple[str, str], *errors: float, **more: int) -> list[Published]:
+def _cifar(protocol_and_source: tuple[str, str], *errors: float) -> list[Published]:
     """Return the errors on CIFAR-10 and, where given, on CIFAR-100."""
     return [
-        Published("test error", error, *protocol_and_source, dataset, **more)
+        Published("test error", error, *protocol_and_source, dataset)
         for error, dataset in zip(errors, ("CIFAR-10", "CIFAR-100"), strict=False)
     ]
 
@@ -205,12 +205,12 @@ CIFAR = {  # layers, cardinality and base width: parameters, multiply-adds, publ
     (29, 4, 64): (17_562_442, 2_736_465_920, _cifar(HYSTS, 3.89)),
     (29, 8, 64): (
         *(34_426_698, 5_387_266_048),
-        [*_cifar(TABLE_7, 3.65, 17.77, runs=10), *_cifar(JUNYUSEU, 3.78, 17.44), *_cifar(HYSTS, 3.97)],
+        [*_cifar(TABLE_7, 3.65, 17.77), *_cifar(JUNYUSEU, 3.78, 17.44), *_cifar(HYSTS, 3.97)],
     ),
     (29, 16, 64): (
         68_155_210,
         10_688_866_304,
-        [*_cifar(TABLE_7, 3.58, 17.31, runs=10), *_cifar(JUNYUSEU, 3.69, 17.11)],
+        [*_cifar(TABLE_7, 3.58, 17.31), *_cifar(JUNYUSEU, 3.69, 17.11)],
     ),
     (29, 32, 4): (4_775_754, 774_055_936, ()),
     (11, 1, 24): (992_554, 147_204_096, ()),  # those of 11 layers are ours: equal parameters, short trainings

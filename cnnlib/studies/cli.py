@@ -151,12 +151,13 @@ def run_search(options: argparse.Namespace) -> None:
     """Search, train what was found, print the table, and publish the records if asked to."""
     from cnnlib import settings
     from cnnlib.studies import StudyError, search
-    from cnnlib.training.cli import load_data, use_threads
+    from cnnlib.training.cli import check_folder, load_data, use_threads
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise StudyError("a search runs in one process; torchrun is for `train`")
     use_threads(options.threads)
     budget = settings.budget(options.budget)
+    check_folder(options.out)
     runs = search.run(
         budget=budget,
         seeds=options.seeds,
@@ -175,9 +176,12 @@ def run_search(options: argparse.Namespace) -> None:
 def run_speed(options: argparse.Namespace) -> None:
     """Measure the device, print the tables and save the record."""
     from cnnlib.studies.speed import BATCHES, PASSES, measure_speed
-    from cnnlib.training.cli import load_data, use_threads
+    from cnnlib.training.cli import check_folder, load_data, use_threads
+    from cnnlib.training.errors import check_at_least
 
     use_threads(options.threads)
+    check_at_least(1, rounds=options.rounds)
+    check_folder(options.out.parent)
     data = None if options.layers_only else load_data("cifar10", progress=False)
     speed = measure_speed(data, device=options.device, precision=options.precision, rounds=options.rounds)
     for batch_size in BATCHES:

@@ -18,7 +18,7 @@ from cnnlib.studies.study import Arm, Study
 from cnnlib.table import Column, Table
 from cnnlib.training import Recipe, Run
 from cnnlib.training.network import registered
-from cnnlib.training.words import in_words
+from cnnlib.training.words import data_in_words, in_words
 
 MEASURES = {"training error": "train_error", "test error": "test_error"}
 IMAGE = (3, 32, 32)
@@ -130,9 +130,13 @@ def _require_comparable(study: Study, records: Sequence[Record]) -> None:
         raise StudyError(f"more than one record of {', '.join(sorted(twice))}")
 
 
+def comparable(run: Run) -> str:
+    """Return the data set of a run in words, and of a stand-in that its errors are not to be compared."""
+    return data_in_words(run.data, run.stands_in_for) + (": NOT COMPARABLE" if run.stands_in_for else "")
+
+
 def _caption(study: Study, run: Run) -> str:
-    data = f"{run.data.upper()}, IN PLACE OF {run.stands_in_for}: NOT COMPARABLE" if run.stands_in_for else run.data
-    return f"{study.question} {data}, {run.train_images:,} training images"
+    return f"{study.question} {comparable(run)}, {run.train_images:,} training images"
 
 
 def _cost(arm: Arm) -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from cnnlib.data import ImageSet
+from cnnlib.files import write_json
 from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.record import write_json
 from cnnlib.studies.statistics import summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import Run, predict

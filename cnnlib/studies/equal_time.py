@@ -14,8 +14,9 @@ from pathlib import Path
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
+from cnnlib.files import write_json
 from cnnlib.studies.errors import RecordError
-from cnnlib.studies.record import SHIPPED, write_json
+from cnnlib.studies.record import SHIPPED
 from cnnlib.studies.study import Arm, Scale, Study
 from cnnlib.training import Recipe, fit
 

@@ -13,6 +13,7 @@ from cnnlib.studies.ensembles import percent, require_networks
 from cnnlib.studies.errors import StudyError
 from cnnlib.table import Column, Table
 from cnnlib.training import Run, predict
+from cnnlib.training.words import data_in_words
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Fusion:
 
     def table(self) -> Table:
         """Return the errors as a table."""
-        data = f"{self.data.upper()}, IN PLACE OF {self.stands_in_for}" if self.stands_in_for else self.data
+        data = data_in_words(self.data, self.stands_in_for)
         return Table(
             caption=f"Averaged probabilities, {data}, {self.images:,} test images",
             columns=(

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from cnnlib.files import write_json
 from cnnlib.measure import layer_table
 from cnnlib.models import card, create
 from cnnlib.studies import statistics
@@ -155,4 +156,4 @@ def count(name: str) -> dict[str, int]:
 
 if __name__ == "__main__":
     counted = {name: count(name) for names in CHOSEN.values() for name in names}
-    COUNTS.write_text(json.dumps(counted, indent=1) + "\n", encoding="utf-8")
+    write_json(COUNTS, counted)

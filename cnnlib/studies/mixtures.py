@@ -17,12 +17,14 @@ from statistics import fmean
 import torch
 
 from cnnlib.data import ImageSet
+from cnnlib.files import write_json
 from cnnlib.studies.ensembles import percent, require_networks
 from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.record import Record, write_json
+from cnnlib.studies.record import Record
 from cnnlib.studies.statistics import summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import predict
+from cnnlib.training.words import data_in_words
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Mixtures:
     def table(self) -> Table:
         """Return a row for each combination of arms: means over the seeds, and the spread of the gain."""
         kinds = list(dict.fromkeys(mixture.arms for mixture in self.mixtures))
-        data = f"{self.data.upper()}, IN PLACE OF {self.stands_in_for}" if self.stands_in_for else self.data
+        data = data_in_words(self.data, self.stands_in_for)
         return Table(
             caption=f"Averaged probabilities, {data}, {self.images:,} test images, {self.budget} budget",
             columns=(

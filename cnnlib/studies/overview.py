@@ -20,6 +20,7 @@ from cnnlib.studies.study import Arm, Study
 from cnnlib.table import Column, Table
 from cnnlib.training import Run
 from cnnlib.training.network import registered
+from cnnlib.training.words import data_in_words
 
 JOINED = {"vgg": "no shortcut", "plain": "no shortcut", "resnet": "addition", "densenet": "concatenation"}
 """How the layers are connected, by how the model's name begins."""
@@ -52,7 +53,7 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
     alone = equal_time.speeds_behind(study, budget, {record.arm: record.run.steps for record in records})
     columns = [_column(study.arms[arm], group, alone.get(arm)) for arm, group in groups.items()]
     first = records[0].run
-    data = f"{first.data.upper()}, IN PLACE OF {first.stands_in_for}" if first.stands_in_for else first.data
+    data = data_in_words(first.data, first.stands_in_for)
     return Table(
         caption=f"{study.question} {data}, {budget} budget",
         columns=(Column("", numeric=False), *(Column(arm) for arm in groups)),

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnlib.files import write_json
 from cnnlib.studies.errors import RecordError
 from cnnlib.studies.study import Study
 from cnnlib.training import Run, RunError
@@ -16,16 +17,6 @@ from cnnlib.training.recipe import WORDS
 FORMAT = 1
 SHIPPED = Path(__file__).with_name("records")
 """The records that come with the package, a folder a study."""
-
-
-def write_json(path: str | Path, content: dict[str, Any]) -> Path:
-    """Write measured values so that ``path`` holds all of them or is not there, and return where it lies."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
-    return path
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,15 @@ import torch
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
 from cnnlib.errors import CnnlibError
+from cnnlib.files import write_json
 from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
-from cnnlib.studies.errors import StudyError
+from cnnlib.studies.errors import StudyError, failed
 from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
-from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records, write_json
+from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records
 from cnnlib.studies.study import Arm, Study
 from cnnlib.training import Progress, Run, fit, hardware
+from cnnlib.training.errors import check_at_least
 from cnnlib.training.interrupts import STOP
 from cnnlib.training.network import build
 
@@ -65,6 +67,7 @@ def run(
         StudyError: if there is no such arm or budget, or no GPU for several jobs; with a folder also, when all others
             are done, if trainings failed: it names them and says why.
         RecordError: if a record in the folder does not fit the study as it is now; nothing is trained then.
+        ArgumentError: if a seed is negative, or ``jobs`` not positive.
     """
     budget = settings.budget(budget)
     _check_jobs(jobs)
@@ -117,6 +120,7 @@ class _Task:
 
 
 def _check_jobs(jobs: int) -> None:
+    check_at_least(1, jobs=jobs)
     device = settings.device()
     if jobs > 1 and device.type != "cuda":
         raise StudyError(f"{jobs} trainings at a time need a GPU: a {device.type} is busy with one")
@@ -145,7 +149,7 @@ def _planned(
     train = functools.partial(_record, study, budget, images.to(settings.device()), lengths)
     tasks = []
     for label in labels:
-        for seed in dict.fromkeys(scale.seeds if seeds is None else seeds):
+        for seed in dict.fromkeys(map(hardware.checked_seed, scale.seeds if seeds is None else seeds)):
             path = folder / study.name / file_name(budget, label, seed, _stand_in(data)) if folder else None
             _found(study, path)  # so that one that does not fit is refused now, not after hours of training
             tasks.append(_Task(study, label, seed, functools.partial(train, label, seed, path)))
@@ -195,10 +199,8 @@ def _train(tasks: Sequence[_Task], jobs: int, progress: bool) -> list[Record]:
     jobs = min(jobs, len(tasks))  # a record says how many shared the GPU
     with contextlib.closing(Progress(progress)) as display:
         finished = _side_by_side(tasks, jobs, display) if jobs > 1 else _in_turn(tasks, display)
-    failures = [failure for failure in finished if isinstance(failure, str)]
-    if failures:
-        count = f"{len(failures)} of {len(tasks)} trainings failed, and the others are recorded"
-        raise StudyError("\n".join([f"{count}:", *failures]))
+    if failures := [failure for failure in finished if isinstance(failure, str)]:
+        raise failed(failures, len(tasks))
     return finished
 
 

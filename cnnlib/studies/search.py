@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,16 +16,18 @@ import torch
 
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
+from cnnlib.errors import CnnlibError
+from cnnlib.files import write_json
 from cnnlib.measure import count_parameters
 from cnnlib.models.cells import Plan
 from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, search, split
 from cnnlib.settings import BUDGETS
-from cnnlib.studies.comparison import verdicts, where_and_how_long
-from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, refuse_stand_in, write_json
+from cnnlib.studies.comparison import comparable, verdicts, where_and_how_long
+from cnnlib.studies.errors import RecordError, StudyError, failed
+from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, refuse_stand_in
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.table import Column, Table
-from cnnlib.training import RECIPES, Progress, Recipe, Run, RunError, fit
+from cnnlib.training import RECIPES, Progress, Recipe, Run, RunError, fit, hardware
 from cnnlib.training.recipe import WORDS
 
 FORMAT = 1
@@ -282,7 +286,7 @@ def run(
 
     Searches see training images only, in two parts. The cells found are trained on all training images, and the test
     images are looked at once, when that is over. With a ``folder`` each is recorded there at once, and the same call
-    after a break skips what is recorded.
+    after a break skips what is recorded, and one that fails does not stop the others.
 
     Args:
         budget: smoke, short, medium or full; default the budget in force (:func:`cnnlib.budget`).
@@ -293,11 +297,17 @@ def run(
         progress: False shows none.
 
     Raises:
-        StudyError: if there is no such arm.
+        StudyError: if there is no such arm; with a folder also, at the end, if some failed: it names them.
+        ArgumentError: if a seed is negative.
         RecordError: if a record in the folder is not of the search as it is now.
     """
     budget = settings.budget(budget)
     scale = SCALES[budget]
+    arms = dict.fromkeys(ARMS if arms is None else arms)
+    seeds = dict.fromkeys(map(hardware.checked_seed, scale.seeds if seeds is None else seeds))
+    unknown = [arm for arm in arms if arm not in ARMS]
+    if unknown:
+        raise StudyError(f"there is no way {unknown[0]!r} to search; there are {', '.join(ARMS)}")
     data = data or load("cifar10")
     if data.name != "CIFAR-10" and not data.stands_in_for:
         data = replace(data, stands_in_for="CIFAR-10")
@@ -307,25 +317,26 @@ def run(
             test_images=data.test_images[: scale.images],
             test_labels=data.test_labels[: scale.images],
         )
-    arms = dict.fromkeys(ARMS if arms is None else arms)
-    unknown = [arm for arm in arms if arm not in ARMS]
-    if unknown:
-        raise StudyError(f"there is no way {unknown[0]!r} to search; there are {', '.join(ARMS)}")
-    runs, display = [], Progress(progress)
-    try:
-        for arm in arms:
-            for seed in dict.fromkeys(scale.seeds if seeds is None else seeds):
-                name = file_name(budget, arm, seed, data.name if data.stands_in_for else None)
-                path = Path(folder) / NAME / name if folder else None
-                if path and path.exists():
-                    runs.append(SearchRun.load(path))
-                    check(runs[-1], path)
-                    continue
+    runs, failures = [], []
+    with contextlib.closing(Progress(progress)) as display:
+        for arm, seed in product(arms, seeds):
+            name = file_name(budget, arm, seed, data.name if data.stands_in_for else None)
+            path = Path(folder) / NAME / name if folder else None
+            if path and path.exists():
+                runs.append(SearchRun.load(path))
+                check(runs[-1], path)
+                continue
+            try:
                 runs.append(_one(arm, seed, budget, data, display))
-                if folder:
-                    runs[-1].save(folder)
-    finally:
-        display.close()
+            except CnnlibError as error:
+                if not folder:
+                    raise
+                failures.append(f"{arm}, seed {seed}: {error}")
+                continue
+            if folder:
+                runs[-1].save(folder)
+    if failures:
+        raise failed(failures, len(arms) * len(seeds))
     return runs
 
 
@@ -378,8 +389,7 @@ def table(runs: Sequence[SearchRun]) -> Table:
     def mean(group: Sequence[SearchRun], value: Callable[[SearchRun], float]) -> str:
         return f"{round(fmean(map(value, group))):,}"
 
-    name = first.run.data
-    data = f"{name.upper()}, IN PLACE OF {first.run.stands_in_for}: NOT COMPARABLE" if first.run.stands_in_for else name
+    data = comparable(first.run)
     return Table(
         caption=f"Which way to search finds the best cell? {data}, {first.budget}",
         columns=(

@@ -19,12 +19,13 @@ from torch import nn
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
+from cnnlib.files import write_json
 from cnnlib.measure import multiply_adds
 from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.record import write_json
 from cnnlib.table import Column, Table
 from cnnlib.training import StepTimes, hardware, step_times
 from cnnlib.training.bench import Limits, limits
+from cnnlib.training.errors import check_at_least
 from cnnlib.training.run import conditions
 from cnnlib.training.step import AUTOCAST
 from cnnlib.training.timing import Work
@@ -218,9 +219,10 @@ def layer_times(
         precision: of all values; default as for :func:`cnnlib.fit`.
 
     Raises:
-        ArgumentError: if there is no such precision.
+        ArgumentError: if there is no such precision, or ``rounds`` is not positive.
         UnknownDevice: if this machine has no such device.
     """
+    check_at_least(1, rounds=rounds)
     device = settings.device(device)
     dtype = AUTOCAST[hardware.precision(device, precision)]
     times = []

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cnnlib.files import reason, replacing
 from cnnlib.training.errors import CheckpointError, CheckpointMismatch
 from cnnlib.training.recipe import WORDS
 
@@ -17,7 +16,7 @@ FORMAT = 1
 
 
 def write(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
-    """Write a checkpoint so that ``path`` holds the old one or the new one at every moment, even if power fails.
+    """Write a checkpoint in the place of an older one, see :func:`cnnlib.files.replacing`.
 
     Args:
         path: of the checkpoint.
@@ -27,25 +26,11 @@ def write(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: if it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                torch.save({"format": FORMAT, "identity": identity, "state": state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as file:
+            torch.save({"format": FORMAT, "identity": identity, "state": state}, file)
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"cannot write the checkpoint {path}: {_reason(error)}") from error
-
-
-def _reason(error: OSError | RuntimeError) -> str:
-    """Return what the system says. When a write fails, PyTorch raises an error of its own in handling the system's."""
-    system = error if isinstance(error, OSError) else error.__context__
-    return getattr(system, "strerror", None) or str(error)
+        raise CheckpointError(f"cannot write the checkpoint {path}: {reason(error)}") from error
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -54,17 +39,19 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     The file is read as data: nothing in it is executed.
 
     Raises:
-        CheckpointError: if the file is damaged, or no checkpoint.
+        CheckpointError: if the file is damaged, or no checkpoint, or the path that of a folder.
     """
     if not path.exists():
         return None
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file; give the path of the checkpoint itself")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not compare checksums
         if damaged:
             raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+    except Exception as error:  # whatever a damaged byte leads to: reading it raises a dozen kinds
         known = isinstance(error, zipfile.BadZipFile | OSError)
         raise _damaged(path, str(error) if known else "it holds something else") from error
     match content:

@@ -28,6 +28,9 @@ The batch size is that of all processes together. Each takes an equal share, on 
 Batch normalisation uses the mean and variance of each share; with --sync-bn, on GPUs, those of the whole batch.
 """
 
+MOST_THREADS = 1024
+"""With some more of them the process would end without a word."""
+
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
     """Add ``train`` and ``bench``."""
@@ -98,7 +101,8 @@ def run_train(options: argparse.Namespace) -> None:
     import torch
 
     from cnnlib.data import ImageFolders
-    from cnnlib.training import distributed, fit
+    from cnnlib.files import reason, replacing
+    from cnnlib.training import RunError, distributed, fit
 
     use_threads(options.threads)
     processes = distributed.join(options.device)
@@ -126,18 +130,28 @@ def run_train(options: argparse.Namespace) -> None:
     )
     if not processes.is_first:
         return
-    print(run)
-    print(f"record   {run.save(record)}")
-    torch.save(run.module.state_dict(), weights)
-    print(f"weights  {weights}")
+    try:
+        run.save(record)
+        with replacing(weights) as file:
+            torch.save(run.module.state_dict(), file)
+    except (OSError, RuntimeError) as error:
+        again = f"; when that is mended the same command saves them, from {checkpoint}" if checkpoint else ""
+        raise RunError(f"cannot save the record and the weights in {options.out}: {reason(error)}{again}") from error
+    finally:  # the errors are known even if they cannot be saved
+        print(run)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
+    print(f"record   {record}")
+    print(f"weights  {weights}")
 
 
 def run_bench(options: argparse.Namespace) -> None:
     """Compare the loops and print the table."""
+    from cnnlib.data import NAMES, DataError
     from cnnlib.training.bench import bench
 
+    if options.data.lower() == "imagenet":
+        raise DataError(f"bench times trainings on images in memory: choose one of {', '.join(NAMES)}")
     use_threads(options.threads)
     print(
         bench(
@@ -191,14 +205,16 @@ def use_threads(count: int | None) -> None:
     """Set the number of PyTorch's threads, if one is given.
 
     Raises:
-        ArgumentError: if it is not positive.
+        ArgumentError: if it is not positive, or more than :data:`MOST_THREADS`.
     """
     import torch
 
-    from cnnlib.training.errors import check_at_least
+    from cnnlib.training.errors import ArgumentError, check_at_least
 
     check_at_least(1, threads=count)
     if count is not None:
+        if count > MOST_THREADS:
+            raise ArgumentError(f"threads must be at most {MOST_THREADS}, not {count}; more than cores help nothing")
         torch.set_num_threads(count)
 
 
@@ -250,10 +266,9 @@ def _override(text: str) -> tuple[str, Any]:
 def _stem(options: argparse.Namespace, recipe: Recipe, overrides: dict[str, Any], data: Images) -> str:
     """Return a file name that other settings do not share, so that a checkpoint is never another training's."""
     length = f"{recipe.iterations}steps" if recipe.iterations else f"{recipe.epochs:g}epochs"
-    settings = json.dumps(
-        [recipe.as_dict(), overrides, str(options.device), options.precision, options.compile, options.sync_bn],
-        sort_keys=True,
-    )
+    training = [recipe.as_dict(), overrides, data.fingerprint]
+    how = [str(options.device), options.precision, options.compile, options.sync_bn]
+    settings = json.dumps([*training, *how], sort_keys=True)
     digest = hashlib.sha256(settings.encode()).hexdigest()[:6]
     name = re.sub("[^a-z0-9]", "", data.name.lower())
     return f"{options.model}-{name}-{length}-seed{options.seed}-{digest}"

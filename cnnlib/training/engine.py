@@ -23,7 +23,6 @@ from cnnlib.training import distributed, hardware, memory
 from cnnlib.training.batches import batches_of
 from cnnlib.training.distributed import Processes
 from cnnlib.training.errors import (
-    ArgumentError,
     Diverged,
     Interrupted,
     RecipeError,
@@ -118,8 +117,7 @@ def fit(
         Interrupted: after Ctrl-C, when the state has been saved.
     """
     check_at_least(1, log_every=log_every, evaluate_every=evaluate_every)
-    if not (isinstance(seed, int) and 0 <= seed < hardware.SEEDS):
-        raise ArgumentError(f"seed must be a whole number from 0 to {hardware.SEEDS - 1}, not {seed}")
+    seed = hardware.checked_seed(seed)
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     processes = distributed.join(device)
     device = processes.device
@@ -410,8 +408,8 @@ class _Training:
         lower = f"{self.recipe.lr / 10:g}"
         return Diverged(
             f"{self.model}: the loss is {loss:.4g} at step {step} of {self.steps} "
-            f"(learning rate {lr:g}, seed {self.seed}). Try a lower learning rate, recipe.replace(lr={lower}), "
-            f"or a warm-up, recipe.replace(warmup=0.05, warmup_lr={lower})"
+            f"(learning rate {lr:g}, seed {self.seed}). Try a recipe with a lower learning rate, lr={lower}, "
+            f"or with a warm-up, warmup=0.05 and warmup_lr={lower}"
         )
 
     def _interrupted(self) -> Interrupted:
@@ -420,6 +418,8 @@ class _Training:
             return Interrupted(f"{where}; give fit a checkpoint=… file to be able to continue")
         if not self.interrupts.forced:
             self._save()
+        if not self.path.exists():
+            return Interrupted(f"{where}, before anything was saved")
         return Interrupted(f"{where}; the same call, or command, continues from {self.path}")
 
     def result(self, budget: str | None) -> Run:

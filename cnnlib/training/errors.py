@@ -83,7 +83,7 @@ def memory_errors_explained(recipe: Recipe, device: torch.device) -> Iterator[No
     else:
         half = recipe.batch_size // 2
         advice = (
-            f"try recipe.replace(batch_size={half}, lr={recipe.lr * half / recipe.batch_size:g}), a smaller batch with "
-            "the learning rate in proportion; it is then no longer the published recipe"
+            f"try batch_size={half} and lr={recipe.lr * half / recipe.batch_size:g}, a smaller batch with the learning "
+            "rate in proportion; it is then no longer the published recipe"
         )
     raise OutOfMemory(f"{device} has not enough memory for batches of {recipe.batch_size}: {advice}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import operator
 import platform
 import threading
 from collections.abc import Iterator
@@ -111,6 +112,21 @@ def compiling_pays(device: torch.device, *, operations: float, layers: int) -> b
 def _can_compile(device: torch.device) -> bool:
     """Tell whether there is what ``torch.compile`` needs on a GPU: Triton, and a GPU that it supports."""
     return torch.cuda.get_device_capability(device) >= (8, 0) and importlib.util.find_spec("triton") is not None
+
+
+def checked_seed(seed: int) -> int:
+    """Return a seed as a number of Python, which a record can hold.
+
+    Raises:
+        ArgumentError: if it is none.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < SEEDS:
+        raise ArgumentError(f"seed must be a whole number from 0 to {SEEDS - 1}, not {seed}")
+    return number
 
 
 def stream(seed: int, *key: int) -> int:

@@ -29,6 +29,7 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
     else:
         name, overrides = (model, {}) if isinstance(model, str) else model
         name = card(name).name
+        _check_channels(name, data)
         with hardware.SHARED:
             torch.manual_seed(seed)
             module = registered(name, {"num_classes": len(data.classes), **overrides})
@@ -44,6 +45,20 @@ def registered(name: str, overrides: Mapping[str, Any]) -> nn.Module:
         BadOption: if it has no such option, or the value is not possible.
     """
     return create(name, **{key: _torch_class(value) for key, value in overrides.items()})
+
+
+def _check_channels(name: str, data: Images) -> None:
+    """Check that a registered network takes images of as many channels as the data has.
+
+    Raises:
+        ArgumentError: if it does not.
+    """
+    wanted, given = card(name).input_size[0], data.image_size[0]
+    if wanted != given:
+        raise ArgumentError(
+            f"{name} takes images with {wanted} channel{'s' if wanted > 1 else ''}, and those of {data.name} have "
+            f"{given}; take another network, as `python -m cnnlib models` lists them"
+        )
 
 
 def check_outputs(logits: Tensor, data: Images) -> None:

@@ -131,7 +131,7 @@ class Recipe:
         if images < self.batch_size:
             raise RecipeError(
                 f"a batch of {self.batch_size} needs at least as many training images, and there are {images}; "
-                f"use a smaller one: recipe.replace(batch_size={max(images, 1)})"
+                f"use a smaller one, batch_size={max(images, 1)}"
             )
         return images // self.batch_size
 
@@ -160,6 +160,7 @@ class Recipe:
         return f"{self.name}, {length}, batch {self.batch_size}"
 
 
+NONE_HELD_BACK = "no training images held back for validation, where the paper holds back 5,000"
 _RESNET = Recipe(
     name="resnet-cifar",
     iterations=64_000,
@@ -169,9 +170,8 @@ _RESNET = Recipe(
     milestones=(0.5, 0.75),
     source="He et al. 2015 (arXiv 1512.03385), section 4.2",
     deviations=(
-        "all 50,000 training images instead of 45,000; the mean of each channel subtracted and divided by its "
-        "standard deviation instead of the mean of each pixel; batch statistics over 128 images instead of 64 on each "
-        "of two GPUs"
+        f"{NONE_HELD_BACK}; the mean of each channel subtracted and divided by its standard deviation instead of the "
+        "mean of each pixel; batch statistics over 128 images instead of 64 on each of two GPUs"
     ),
 )
 
@@ -253,7 +253,7 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=1e-4,
             milestones=(0.5, 0.75),
             source="Huang et al. 2016 (arXiv 1603.09382), section 4",
-            deviations="all 50,000 training images instead of 45,000",
+            deviations=NONE_HELD_BACK,
         ),
         Recipe(
             name="densenet",

@@ -10,18 +10,19 @@ from typing import Any
 
 from torch import nn
 
+from cnnlib.files import write_json
 from cnnlib.table import Column, Table
 from cnnlib.training.errors import RecipeError, RunError
 from cnnlib.training.evaluation import Evaluation
 from cnnlib.training.recipe import Recipe
-from cnnlib.training.words import in_words, percent
+from cnnlib.training.words import data_in_words, in_words, percent
 
 
 def title(model: str, overrides: dict[str, Any], data: str, stands_in_for: str | None) -> str:
     """Return model, overrides and data set in words; a stand-in in capitals."""
     changes = ", ".join(f"{key}={value}" for key, value in overrides.items())
     subject = f"{model} ({changes})" if changes else model
-    return f"{subject} on {data.upper()}, IN PLACE OF {stands_in_for}" if stands_in_for else f"{subject} on {data}"
+    return f"{subject} on {data_in_words(data, stands_in_for)}"
 
 
 def conditions(
@@ -189,10 +190,7 @@ class Run:
 
     def save(self, path: str | Path) -> Path:
         """Write the run as JSON and return where it lies. Folders are made as needed."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
-        return path
+        return write_json(path, self.as_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Run:

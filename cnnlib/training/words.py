@@ -1,4 +1,4 @@
-"""How errors and durations are written in the tables of trainings."""
+"""How errors, durations and data sets are written in the tables of trainings."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def in_words(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def data_in_words(name: str, stands_in_for: str | None) -> str:
+    """Return the name of a data set; that of a stand-in in capitals, with what it stands in for."""
+    return f"{name.upper()}, IN PLACE OF {stands_in_for}" if stands_in_for else name

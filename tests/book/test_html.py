@@ -60,6 +60,15 @@ def test_internal_links_lead_somewhere(html, page, document):
             assert soup(target.resolve()).find(id=unquote(parts.fragment)), link["href"]
 
 
+def test_links_to_source_code_lead_somewhere(html):
+    pages = sorted((html / "_modules").rglob("*.html"))
+    assert len(pages) > 50
+    for path in pages:
+        for link in soup(path).select("article a[href]"):
+            parts = urlsplit(link["href"])
+            assert parts.netloc or (path.parent / unquote(parts.path)).exists(), (path.name, link["href"])
+
+
 def test_one_title_and_no_skipped_heading(document):
     levels = [int(tag.name[1]) for tag in document.select("article :is(h1, h2, h3, h4, h5, h6)")]
     assert levels[0] == 1

@@ -117,6 +117,18 @@ def test_gradients_may_be_off_and_random_numbers_are_the_callers(measure):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("measure", [gradient_flow, functools.partial(block_flow, branch="0")])
+@pytest.mark.parametrize("frozen", [slice(1), slice(None)], ids=["first", "all"])
+def test_frozen_layers_are_measured_like_the_others(measure, frozen):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 5, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(180, 10))
+    free = measure(net, *batch())
+    for layer in net[frozen]:
+        layer.requires_grad_(False)
+    assert measure(net, *batch()) == free
+    assert not net[0][0].weight.requires_grad
+
+
 def test_nothing_to_measure():
     with pytest.raises(BadArgument, match="Sequential has no convolution or linear layer"):
         gradient_flow(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192)), *batch(classes=4))

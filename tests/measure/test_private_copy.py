@@ -115,6 +115,13 @@ def test_tensors_that_are_no_buffers_follow_to_the_copy():
     assert layer_table(Masked(), (3, 16, 16)).total.parameters == 112
 
 
+def test_a_name_is_no_network():
+    with pytest.raises(
+        BadArgument, match=r"^a network is measured, such as cnnlib.create\('resnet20'\), not 'resnet56'$"
+    ):
+        layer_table("resnet56", (3, 32, 32))
+
+
 def test_lazy_layers_must_have_seen_an_image():
     net = nn.Sequential(nn.LazyConv2d(4, 3))
     with pytest.raises(BadArgument, match="run it once"):

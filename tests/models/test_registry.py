@@ -172,7 +172,7 @@ def test_a_name_is_registered_once(own_names):
 
 def test_headline_is_the_first_error_of_a_single_network(own_names):
     ensemble = Published("top-5 error", 3.0, "7 nets", "there", networks=7)
-    single = Published("top-1 error", 20.0, "1 crop", "there", runs=5, std=0.25)
+    single = Published("top-1 error", 20.0, "1 crop", "there", std=0.25)
     models.register("example-1", nn.Linear, published=[ensemble, single], **FACTS)
     assert card("example-1").headline is single
 
@@ -187,7 +187,7 @@ def test_pairs_of_errors_are_expanded_by_protocol_and_source():
 
 
 def test_published_error_names_its_data_set_unless_that_is_said():
-    error = Published("test error", 20.0, "1 crop", "there", "CIFAR-100", runs=5, std=0.25)
+    error = Published("test error", 20.0, "1 crop", "there", "CIFAR-100", std=0.25)
     assert str(error) == "20 ± 0.25 % test error on CIFAR-100 (1 crop)"
     assert error.beside("CIFAR-100") == "20 ± 0.25 % test error (1 crop)"
     assert error.beside("CIFAR-10") == str(error)

@@ -13,6 +13,7 @@ from cnnlib.data import shapes10
 from cnnlib.measure import count_parameters
 from cnnlib.search import network
 from cnnlib.studies import RecordError, StudyError, search
+from cnnlib.training import Diverged
 
 PACKAGE = files(cnnlib.studies)
 SCHEMA, OF_RUNS = (
@@ -103,6 +104,22 @@ def test_seeds_are_recorded_one_by_one(images, tmp_path, monkeypatch):
     made.clear()
     assert [run.seed for run in search.run(**options, progress=False)] == [0, 1, 2]
     assert made == [2]
+
+
+def test_a_way_that_fails_does_not_stop_the_others(images, tmp_path, monkeypatch):
+    search_cell = search.search
+
+    def failing(arm, *arguments, **options):
+        if arm == "enas":
+            raise Diverged("the loss is nan")
+        return search_cell(arm, *arguments, **options)
+
+    monkeypatch.setattr(search, "search", failing)
+    with pytest.raises(StudyError, match=r"1 of 2 trainings failed.*\nenas, seed 0: the loss is nan$"):
+        search.run(budget="smoke", arms=["enas", "none"], data=images, folder=tmp_path, progress=False)
+    assert [run.arm for run in search.load_records("smoke", tmp_path)] == ["none"]
+    with pytest.raises(Diverged):
+        search.run(budget="smoke", arms=["enas", "none"], data=images, progress=False)
 
 
 def test_ways_and_seeds_named_twice_are_searched_once(images):

@@ -123,10 +123,19 @@ def test_ctrl_c(cnn, monkeypatch):
         (["study", "test", "--budget", "medium"], "no medium budget"),
         (["study", "test", "--budget", "smoke", "--arms", "broad"], "no arm 'broad'"),
         (["study", "--all", "--budget", "smoke", "--arms", "wide"], "--arms names arms of one study, and there are"),
+        (["study", "test", "--budget", "smoke", "--jobs", "0"], "jobs must be at least 1, not 0"),
+        (["study", "test", "--budget", "smoke", "--seeds", "-1"], "seed must be a whole number from 0 .* not -1"),
+        (["search", "--budget", "smoke", "--seeds", "-1"], "seed must be a whole number from 0 .* not -1"),
+        (["search", "--budget", "smoke", "--out", "file/here"], "cannot write into the folder file/here: Not a direct"),
+        (["speed", "--rounds", "0"], "rounds must be at least 1, not 0"),
+        (["speed", "--out", "file/speed.json"], "cannot write into the folder file: File exists"),
         (["study", "test", "--all"], "--all runs every study; leave out test, or --all"),
     ],
 )
-def test_mistakes_are_one_clear_error(cnn, arguments, message):
+def test_mistakes_are_one_clear_error(cnn, arguments, message, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for work in ("search._one", "speed.limits", "running.fit"):
+        monkeypatch.setattr(f"cnnlib.studies.{work}", lambda *_, **__: pytest.fail("the work began"))
     status, _, err = cnn(*arguments)
     assert status == 2
     assert re.search(f"error: .*{message}", err)

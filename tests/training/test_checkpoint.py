@@ -188,6 +188,27 @@ def test_a_damaged_file_is_named(data, recipe, tmp_path, damage):
         train(data, recipe, checkpoint=path)
 
 
+def test_a_byte_that_changed_anywhere_is_found_or_changes_nothing(tmp_path):
+    path = tmp_path / "x"
+    written = {"seed": 1}, {"done": 2, "weights": torch.arange(3.0)}
+    checkpoint.write(path, *written)
+    content, refused = path.read_bytes(), 0
+    for place in range(0, len(content), 3):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            identity, state = checkpoint.read(path)
+        except CheckpointError:
+            refused += 1
+        else:
+            assert (identity, state["done"], state["weights"].tolist()) == ({"seed": 1}, 2, [0, 1, 2])
+    assert refused > 100
+
+
+def test_a_folder_is_no_checkpoint(data, recipe, tmp_path):
+    with pytest.raises(CheckpointError, match=r"is not a file; give the path of the checkpoint itself$"):
+        train(data, recipe, checkpoint=tmp_path)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -322,7 +343,7 @@ def test_a_second_ctrl_c_does_not_wait_and_saves_nothing_half_changed(data, reci
         return result
 
     monkeypatch.setattr(step_module.Step, "__call__", impatient)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted, match=r"^stopped at step 0 of 24, before anything was saved$"):
         train(data, recipe, checkpoint=tmp_path / "x", checkpoint_every=1e9)
     assert not (tmp_path / "x").exists()
 

@@ -6,6 +6,7 @@ import time
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from cnnlib.training import (
     OutOfMemory,
     Recipe,
     RecipeError,
+    Run,
     batches,
     engine,
     evaluate,
@@ -251,7 +253,7 @@ def test_a_loss_that_is_not_a_number_names_the_step(data, recipe, monkeypatch, r
 
     functional = type("functional", (), {"cross_entropy": staticmethod(poisoned)})
     monkeypatch.setattr(step_module, "F", functional)
-    with pytest.raises(Diverged, match=r"loss is nan at step 7 of 24 .*replace\(lr=0.005\).*warmup"):
+    with pytest.raises(Diverged, match=r"loss is nan at step 7 of 24 .*lr=0.005, .*warmup=0.05 and warmup_lr=0.005$"):
         train(SMALL, data, recipe)
 
 
@@ -273,7 +275,7 @@ def test_out_of_memory_says_which_batch_size_to_try(data, recipe, monkeypatch, e
         raise error
 
     monkeypatch.setattr(step_module.Step, "__call__", fail)
-    with pytest.raises(OutOfMemory, match=re.escape("batches of 16: try recipe.replace(batch_size=8, lr=0.025)")):
+    with pytest.raises(OutOfMemory, match=re.escape("batches of 16: try batch_size=8 and lr=0.025, a")):
         train(SMALL, data, recipe)
     with pytest.raises(OutOfMemory, match="not even one image"):
         train(SMALL, data, recipe.replace(batch_size=1))
@@ -297,11 +299,17 @@ def test_other_errors_pass_unchanged(data, recipe, monkeypatch):
         ({"seed": -1}, "seed must be a whole number from 0 .* not -1"),
         ({"seed": 2**63}, "seed"),
         ({"seed": 0.5}, "seed"),
+        ({"model": "lenet5"}, "lenet5 takes images with 1 channel, and those of CIFAR-10 have 3; take another network"),
     ],
 )
 def test_bad_arguments(data, recipe, options, message):
     with pytest.raises(ArgumentError, match=message):
-        train(SMALL, data, recipe, **options)
+        train(options.pop("model", SMALL), data, recipe, **options)
+
+
+def test_a_seed_of_numpy_is_recorded_as_a_number(tiny, data, recipe, tmp_path):
+    run = train(tiny, data, recipe.limited(steps=1), seed=np.int64(3))
+    assert Run.load(run.save(tmp_path / "run.json")).seed == 3
 
 
 @pytest.mark.parametrize(

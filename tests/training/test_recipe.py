@@ -134,7 +134,7 @@ def test_a_changed_recipe_never_passes_for_the_original():
 
 
 def test_a_batch_larger_than_the_training_set():
-    with pytest.raises(RecipeError, match=r"replace\(batch_size=100\)"):
+    with pytest.raises(RecipeError, match=r"use a smaller one, batch_size=100$"):
         RECIPES["resnet-cifar"].steps(100)
 
 

@@ -92,6 +92,39 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_training(cnn, tmp_pa
     assert "error: cannot write into the folder file/runs: Not a directory; choose another, --out DIR" in err
 
 
+def test_a_run_that_cannot_be_saved_is_shown_and_can_be_saved_later(cnn, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        save = torch.save
+
+        def full(content, file):
+            if "format" not in content:
+                raise OSError(28, "No space left on device")
+            save(content, file)
+
+        patch.setattr(torch, "save", full)
+        status, out, err = cnn(*SMALL)
+    assert status == 2
+    assert "test error" in out
+    assert re.search("cannot save .* in runs: No space left on device; .* same command saves them, from runs/.*", err)
+    monkeypatch.setattr(step_module.Step, "__call__", lambda *_: pytest.fail("it was trained again"))
+    assert cnn(*SMALL)[0] == 0
+    assert sorted(path.suffix for path in (tmp_path / "runs").iterdir()) == [".json", ".pt"]
+
+
+def test_a_reader_that_goes_away_takes_no_weights_with_it(cnn, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.print", lambda *_, file=None, **__: file or signal.raise_signal(signal.SIGINT))
+    assert cnn(*SMALL)[0] == 130
+    assert {path.suffix for path in (tmp_path / "runs").iterdir()} >= {".json", ".pt"}
+
+
+def test_other_images_of_the_same_name_have_other_files(cnn, data, tmp_path, monkeypatch):
+    cnn(*SMALL)
+    other = dataclasses.replace(data, train_images=255 - data.train_images)
+    monkeypatch.setattr(cnnlib.data, "load", lambda *_, **__: other)
+    assert cnn(*SMALL)[0] == 0
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 2
+
+
 def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
     def load(name, root, *, progress):
         warnings.warn("SHAPES-10 STANDS IN FOR CIFAR-10, WHICH CANNOT BE HAD", cnnlib.data.StandInWarning, 2)
@@ -112,6 +145,7 @@ def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
         (["train", "resnet20", "--recipe", "resnet"], "resnet-cifar"),
         (["train", "resnet20", "--set", "width"], "OPTION=VALUE"),
         (["train", "resnet20", "--threads", "0"], "at least 1"),
+        (["train", "resnet20", "--threads", "100000"], "threads must be at most 1024, not 100000"),
         (["train", "resnet20", "--batch-size", "97"], "97"),
         (["train", "resnet20", "--steps", "0"], "positive"),
         (["train", "resnet20", "--seed", "-1"], "seed must be a whole number from 0"),
@@ -120,6 +154,7 @@ def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
         (["train", "alexnet-cifar", "--batch-size", "16", "--set", "num_classes=3"], "num_classes=4"),
         (["bench", "--rounds", "0"], "rounds must be at least 1, not 0"),
         (["train", "resnet20", "--device", "gpu"], "no device 'gpu' here"),
+        (["bench", "--data", "imagenet"], "images in memory: choose one of cifar10, cifar100, shapes10"),
         (["bench", "--device", "gpu"], "no device 'gpu' here"),
     ],
 )

@@ -182,6 +182,14 @@ def shorten(
     return signature and signature.replace("<factory>", "..."), returns
 
 
+def own_module(app: Sphinx, module: str, name: str) -> str | None:
+    """Return the module in which to look for the source of a name, or None for the one that it says it is of.
+
+    An alias such as ``tuple[int, int]`` says that it is a builtin, whose source no page shows.
+    """
+    return module if getattr(find(name, module, None), "__module__", None) == "builtins" else None
+
+
 LINES = re.compile(r'<dl>\s*((?:<dd>.*?</dd>\s*)+)</dl>\s*(?=<span class="sig-paren">)', re.DOTALL)
 """The parameters of a long signature, one a line."""
 
@@ -202,4 +210,5 @@ def setup(app: Sphinx) -> None:
     app.add_directive("networks", Networks)
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-signature", shorten)
+    app.connect("viewcode-follow-imported", own_module)
     app.connect("html-page-context", mend_signatures)

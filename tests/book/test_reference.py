@@ -66,6 +66,20 @@ def test_a_reference_is_to_something_that_exists(target, module, within, value):
     assert api.find(target, module, within) is value
 
 
+@pytest.mark.parametrize(
+    ("value", "signature"),
+    [
+        (models.densenet.DenseBlock, "(*args)"),
+        (models.stochastic_depth.RescaledBlock, "(in_channels, out_channels, stride=1, "),
+        (models.lenet.ScaledTanh, "()"),
+    ],
+)
+def test_a_class_without_a_constructor_of_its_own_has_that_of_its_base(value, signature):
+    shown, returns = api.shorten(None, "class", f"{value.__module__}.{value.__name__}", value, None, "(x: int)", "None")
+    assert shown.startswith(signature)
+    assert returns == ""
+
+
 def test_first_sentence_is_markdown():
     assert api.first_sentence("Like :func:`~a.b`, with ``c``. And more.\n") == "Like `a.b`, with `c`."
     assert api.first_sentence("A single line.") == "A single line."

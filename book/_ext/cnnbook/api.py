@@ -22,6 +22,7 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
+from torch import nn
 
 import cnnlib
 from cnnlib import models
@@ -177,8 +178,8 @@ def shorten(
     In the others, a default that a field of a dataclass makes anew is written as dots, as it is no Python.
     """
     if signature and name.startswith(tuple(f"{module.__name__}." for module in networks())):
-        own = "__init__" in vars(value) if inspect.isclass(value) else True
-        return stringify_signature(inspect.signature(value), show_annotation=False) if own else "()", ""
+        takes_nothing = inspect.isclass(value) and value.__init__ is nn.Module.__init__
+        return "()" if takes_nothing else stringify_signature(inspect.signature(value), show_annotation=False), ""
     return signature and signature.replace("<factory>", "..."), returns
 
 

@@ -77,7 +77,7 @@ def head_gradients(
                 f"{factors[-1]:.1f} times in {parts[-1]}"
             )
         panels[0].set_ylabel("gradient by the weights, rms")
-        panels[0].legend(frameon=True, facecolor=_LIGHT["paper"], edgecolor="none")
+        panels[0].legend(**style.LEGEND_ON_PAPER)
         if title:
             figure.suptitle(title, ha="left", x=0.01)
     figure.set_label(f"{title or 'Gradient with and without auxiliary heads'}. {'; '.join(facts)}.")

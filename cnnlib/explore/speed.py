@@ -66,7 +66,7 @@ def speed_up(speeds: Sequence[Speed], *, work: str = "forward") -> Figure:
             axes.minorticks_off()
             axes.set_title(_short(speed))
             axes.set_xlabel("maps")
-            axes.legend(loc="lower right")
+            axes.legend(loc="lower right", **style.LEGEND_ON_PAPER)
         drawn = [ratio for axes in panels for line in axes.lines for ratio in line.get_ydata()]
         ticks = [2.0**e for e in range(math.floor(math.log2(min(drawn))), math.ceil(math.log2(max(drawn))) + 1)]
         panels[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -76,6 +76,9 @@ MARKERS = ("o", "s", "^", "D", "v")
 BEHIND_TEXT = {"facecolor": PALETTE["light"]["paper"], "edgecolor": "none", "pad": 1}
 """The box of paper behind words of a figure that lie on lines or marks."""
 
+LEGEND_ON_PAPER = {"frameon": True, "facecolor": PALETTE["light"]["paper"], "edgecolor": "none", "framealpha": 1}
+"""The same behind a legend that lies on lines."""
+
 
 def _variables(theme: Theme) -> str:
     return f"--cnn-scheme:{theme};" + ";".join(f"--cnn-{name}:{colour}" for name, colour in PALETTE[theme].items())

@@ -85,7 +85,7 @@ def run_study(options: argparse.Namespace) -> None:
     """Run studies, print their tables, and publish their records if asked to."""
     from cnnlib import settings
     from cnnlib.studies import STUDIES, StudyError, find_study, run, run_studies
-    from cnnlib.training.cli import load_data, use_threads
+    from cnnlib.training.cli import check_folder, load_data, use_threads
 
     if options.names and options.all:
         raise StudyError(f"--all runs every study; leave out {' '.join(options.names)}, or --all")
@@ -104,6 +104,7 @@ def run_study(options: argparse.Namespace) -> None:
     for study in chosen:
         study.scale(budget)
     use_threads(options.threads)
+    check_folder(options.out)
     data = {name: load_data(name, progress=not options.quiet) for name in {study.data: None for study in chosen}}
     settled = {"budget": budget, "seeds": options.seeds, "folder": options.out, "jobs": options.jobs}
     settled["progress"] = not options.quiet
@@ -177,10 +178,8 @@ def run_speed(options: argparse.Namespace) -> None:
     """Measure the device, print the tables and save the record."""
     from cnnlib.studies.speed import BATCHES, PASSES, measure_speed
     from cnnlib.training.cli import check_folder, load_data, use_threads
-    from cnnlib.training.errors import check_at_least
 
     use_threads(options.threads)
-    check_at_least(1, rounds=options.rounds)
     check_folder(options.out.parent)
     data = None if options.layers_only else load_data("cifar10", progress=False)
     speed = measure_speed(data, device=options.device, precision=options.precision, rounds=options.rounds)

@@ -331,6 +331,7 @@ def measure_speed(
     Raises:
         ArgumentError, UnknownDevice: as :func:`layer_times`.
     """
+    check_at_least(1, rounds=rounds)  # before the first measurement, and not after it
     device = settings.device(device)
     precision = hardware.precision(device, precision)
     return Speed(

@@ -125,6 +125,7 @@ def test_ctrl_c(cnn, monkeypatch):
         (["study", "--all", "--budget", "smoke", "--arms", "wide"], "--arms names arms of one study, and there are"),
         (["study", "test", "--budget", "smoke", "--jobs", "0"], "jobs must be at least 1, not 0"),
         (["study", "test", "--budget", "smoke", "--seeds", "-1"], "seed must be a whole number from 0 .* not -1"),
+        (["study", "test", "--budget", "smoke", "--out", "file/here"], "cannot write into the folder file/here: Not a"),
         (["search", "--budget", "smoke", "--seeds", "-1"], "seed must be a whole number from 0 .* not -1"),
         (["search", "--budget", "smoke", "--out", "file/here"], "cannot write into the folder file/here: Not a direct"),
         (["speed", "--rounds", "0"], "rounds must be at least 1, not 0"),

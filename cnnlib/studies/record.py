@@ -10,6 +10,7 @@ from typing import Any
 
 from cnnlib.files import write_json
 from cnnlib.studies.errors import RecordError
+from cnnlib.studies.schemas import RECORD, validate
 from cnnlib.studies.study import Study
 from cnnlib.training import Run, RunError
 from cnnlib.training.recipe import WORDS
@@ -58,11 +59,10 @@ class Record:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise RecordError(f"its format is {content['format']}, and this is format {FORMAT}")
+            validate(content, RECORD)
             probe = Probed(**content["probe"]) if "probe" in content else None
             return cls(study=content["study"], arm=content["arm"], run=Run.from_dict(content["run"]), probe=probe)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RunError, RecordError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RunError, RecordError) as error:
             raise RecordError(f"{path} holds no record of a study ({error}); delete it or fetch it again") from error
 
 

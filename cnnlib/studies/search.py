@@ -25,9 +25,10 @@ from cnnlib.settings import BUDGETS
 from cnnlib.studies.comparison import comparable, verdicts, where_and_how_long
 from cnnlib.studies.errors import RecordError, StudyError, failed
 from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, refuse_stand_in
+from cnnlib.studies.schemas import SEARCH, validate
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.table import Column, Table
-from cnnlib.training import RECIPES, Progress, Recipe, Run, RunError, fit, hardware
+from cnnlib.training import RECIPES, Progress, Recipe, Run, fit, hardware
 from cnnlib.training.recipe import WORDS
 
 FORMAT = 1
@@ -181,8 +182,8 @@ class SearchRun:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
-                raise RecordError(f"its format is not {FORMAT}")
+            validate(content, SEARCH)
+            del content["format"]
             return cls(
                 **content
                 | {
@@ -191,7 +192,7 @@ class SearchRun:
                     "run": Run.from_dict(content["run"]),
                 }
             )
-        except (OSError, ValueError, KeyError, TypeError, RunError, RecordError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, CnnlibError) as error:
             raise RecordError(f"{path} holds no record of a search ({error}); delete it or fetch it again") from error
 
 

@@ -5,13 +5,10 @@ import pathlib
 import re
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 
-import jsonschema
 import pytest
 import torch
 
-import cnnlib.studies
 from cnnlib.models import create
 from cnnlib.settings import UnknownBudget
 from cnnlib.studies import (
@@ -33,8 +30,6 @@ from cnnlib.studies.record import SHIPPED
 from cnnlib.training import Diverged, evaluation
 from cnnlib.training import step as step_module
 from cnnlib.training.interrupts import STOP
-
-SCHEMA = json.loads((files(cnnlib.studies) / "record.schema.json").read_text(encoding="utf-8"))
 
 
 class Killed(Exception):
@@ -79,10 +74,8 @@ def test_shipped_records_fit_the_schema_and_were_evaluated_on_as_many_images_as_
     paths = [path for path in SHIPPED.glob("*/*-seed*.json") if path.parent.name != search.NAME]
     assert len(paths) > 300
     for path in paths:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        jsonschema.validate(content, SCHEMA)
-        run = content["run"]
-        assert run["train"]["n"] == min(run["train_images"], evaluation.TRAINING_SAMPLE), path
+        run = Record.load(path).run  # which compares it with the schema
+        assert run.train.n == min(run.train_images, evaluation.TRAINING_SAMPLE), path
 
 
 def test_arms_and_seeds_named_twice_are_trained_once(study, data):
@@ -116,7 +109,6 @@ def test_a_probe_sees_the_network_before_and_after_the_training(study, data, tmp
     assert record.probe.initial != record.probe.trained
     (path,) = (tmp_path / "test").glob("*.json")
     assert Record.load(path).probe == record.probe
-    jsonschema.validate(json.loads(path.read_text()), SCHEMA)
 
 
 def test_a_probe_leaves_the_random_numbers_as_they_are(study, data):
@@ -152,7 +144,7 @@ def test_nothing_is_written_without_a_folder(study, data, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_records_fit_the_schema_and_come_back_equal(study, data, tmp_path):
+def test_records_come_back_equal(study, data, tmp_path):
     records = go(study, data, folder=tmp_path)
     paths = sorted((tmp_path / "test").glob("*.json"))
     assert [path.name for path in paths] == [
@@ -161,31 +153,35 @@ def test_records_fit_the_schema_and_come_back_equal(study, data, tmp_path):
         "smoke-wide-seed0.json",
         "smoke-wide-seed1.json",
     ]
-    for path in paths:
-        jsonschema.validate(json.loads(path.read_text()), SCHEMA)
     assert load_records(study, "smoke", tmp_path) == records
     assert load_records(study, folder=tmp_path) == records
     assert load_records(study, "short", tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "said"),
     [
-        lambda content: content.pop("arm"),
-        lambda content: content["run"].pop("seed"),
-        lambda content: content["run"].update(surprise=1),
-        lambda content: content["run"]["test"].update(error=101),
-        lambda content: content["run"].update(budget=None),
-        lambda content: content["run"]["history"].clear(),
-        lambda content: content["run"]["recipe"].update(lr=0),
+        (lambda content: content.update(format=2), r"\$\.format: 1 was expected"),
+        (lambda content: content.pop("arm"), "'arm' is a required property"),
+        (lambda content: content["run"].pop("seed"), "'seed' is a required property"),
+        (lambda content: content["run"].update(surprise=1), "'surprise' was unexpected"),
+        (lambda content: content["run"].update(model="ResNet"), r"\$\.run\.model: 'ResNet' does not match"),
+        (lambda content: content["run"].update(seconds="9"), r"\$\.run\.seconds: '9' is not of type 'number'"),
+        (lambda content: content["run"]["test"].update(error=101), r"\$\.run\.test\.error: 101 is greater than"),
+        (lambda content: content["run"].update(budget=None), r"\$\.run\.budget: None is not one of"),
+        (lambda content: content["run"]["history"].clear(), r"\$\.run\.history: \[\]"),
+        (lambda content: content["run"]["history"][0].update(step=0), r"\$\.run\.history\[0\]\.step: 0 is less than"),
+        (lambda content: content["run"]["recipe"].update(lr=0), r"\$\.run\.recipe\.lr: 0 is less than"),
     ],
 )
-def test_the_schema_finds_what_is_wrong(study, data, tmp_path, spoil):
+def test_a_record_that_does_not_fit_the_schema_is_named_and_what_is_wrong_in_it(study, data, tmp_path, spoil, said):
     go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
-    content = json.loads((tmp_path / "test" / "smoke-narrow-seed0.json").read_text())
+    path = tmp_path / "test" / "smoke-narrow-seed0.json"
+    content = json.loads(path.read_text())
     spoil(content)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(content, SCHEMA)
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=rf"smoke-narrow-seed0\.json holds no record of a study \(.*{said}"):
+        Record.load(path)
 
 
 def test_a_slash_in_a_label_makes_no_folder(study, data, tmp_path):
@@ -455,14 +451,6 @@ def test_a_damaged_record_is_named(study, tmp_path, content):
     (tmp_path / "test" / "smoke-wide-seed0.json").write_text(content)
     with pytest.raises(RecordError, match=r"smoke-wide-seed0.json holds no record"):
         load_records(study, folder=tmp_path)
-
-
-def test_a_record_of_another_format_is_named(study, data, tmp_path):
-    go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
-    path = tmp_path / "test" / "smoke-narrow-seed0.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(RecordError, match="format is 2"):
-        Record.load(path)
 
 
 def test_stand_ins_never_mix_with_records(study, data, stand_in, tmp_path):

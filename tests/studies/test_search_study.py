@@ -2,24 +2,15 @@
 
 import dataclasses
 import json
-from importlib.resources import files
 
-import jsonschema
 import pytest
 import torch
 
-import cnnlib.studies
 from cnnlib.data import shapes10
 from cnnlib.measure import count_parameters
 from cnnlib.search import network
 from cnnlib.studies import RecordError, StudyError, search
 from cnnlib.training import Diverged
-
-PACKAGE = files(cnnlib.studies)
-SCHEMA, OF_RUNS = (
-    json.loads((PACKAGE / name).read_text(encoding="utf-8")) for name in ("search.schema.json", "record.schema.json")
-)
-OF_A_RUN = OF_RUNS["properties"]["run"] | {"$defs": OF_RUNS["$defs"] | {"name": {"type": "string"}}}
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +58,11 @@ def test_no_test_image_reaches_a_search(images, monkeypatch):
     assert len(parts.data.test_images) == 0
 
 
-def test_records_fit_the_schema_and_come_back_equal(runs, folder):
+def test_records_come_back_equal(runs, folder):
     paths = sorted((folder / "search").iterdir())
     assert [path.name for path in paths] == sorted(f"smoke-{arm}-seed0.json" for arm in search.ARMS)
-    for path in paths:
-        content = json.loads(path.read_text())
-        jsonschema.validate(content, SCHEMA)
-        jsonschema.validate(content["run"] | {"model": "cellnet"}, OF_A_RUN)
     assert search.load_records("smoke", folder) == runs
     assert search.load_records("short", folder) == []
-
-
-def test_shipped_records_fit():
-    for run in search.load_records():
-        jsonschema.validate(json.loads((search.SHIPPED / search.NAME / run.file_name).read_text()), SCHEMA)
 
 
 def test_what_is_recorded_is_not_done_again(runs, images, folder, monkeypatch):
@@ -150,6 +132,26 @@ def test_a_damaged_record_is_refused(tmp_path, text):
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(RecordError, match="holds no record of a search"):
+        search.load_records(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda content: content["run"].update(seconds="9"), r"\$\.run\.seconds: '9' is not of type 'number'"),
+        (lambda content: content["found"].update(reward=2), r"\$\.found\.reward: 2 is greater than"),
+        (lambda content: content["found"]["plan"].__setitem__(0, 99), "no cell of this space"),
+        (lambda content: content["effort"].update(steps=0.5), "steps"),
+        (lambda content: content["effort"].update(surprise=1), "argument 'surprise'"),
+    ],
+)
+def test_a_record_that_does_not_fit_the_schema_is_named_and_what_is_wrong_in_it(folder, tmp_path, spoil, said):
+    content = json.loads((folder / "search" / "smoke-enas-seed0.json").read_text())
+    spoil(content)
+    path = tmp_path / "search" / "smoke-enas-seed0.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=rf"smoke-enas-seed0\.json holds no record of a search \(.*{said}"):
         search.load_records(folder=tmp_path)
 
 

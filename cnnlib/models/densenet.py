@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, Published, register, top_errors
+from cnnlib.models.registry import Paper, cifar_errors, register, top_errors
 
 PAPER = Paper(
     key="huang2017densely",
@@ -233,14 +233,6 @@ def cifar_densenet_bc(
     return DenseNet(growth_rate, depths, num_classes, stem=StemCIFAR, **options)
 
 
-def _published(errors: dict[tuple[str, str], tuple[float, ...]]) -> list[Published]:
-    return [
-        Published("test error", value, protocol, source, dataset)
-        for (protocol, source), values in errors.items()
-        for value, dataset in zip(values, ("CIFAR-10", "CIFAR-100"), strict=False)  # some give CIFAR-10 only
-    ]
-
-
 # How and where errors were published. A pair is the error on CIFAR-10 and on CIFAR-100.
 PLUS = ("1 run, crops and flips", "Huang et al. 2017, Table 2")
 BARE = ("1 run, no augmentation, dropout 0.2", "Huang et al. 2017, Table 2")
@@ -276,7 +268,7 @@ for _name, _build, _nets in (("densenet", cifar_densenet, PLAIN), ("densenet-bc"
             input_size=(3, 32, 32),
             parameters=_parameters,
             multiply_adds=_multiply_adds,
-            published=_published(_errors),
+            published=cifar_errors(_errors),
             about=f"{_depth} layers with growth rate {_growth_rate} for 32x32 images",
         )
 

@@ -6,8 +6,9 @@ tableau, and one block serves them all. F is a pre-activated branch of two layer
 scheme's evaluations; the step is 1, and a ReLU follows the addition. Where the shape changes, the first evaluation
 reads x itself and all else starts from the shortcut, of option A.
 
-- Written from the equations. In the code that goes with the paper (github.com/zlannnn/HO-ResNet) the improved Euler
-  method does not run, one scheme of order 2 drops its first evaluation and that of Nystrom weighs k2 where it is k3.
+- Written from the equations. In the code that goes with the paper (github.com/zlannnn/HO-ResNet, April 2021) the
+  improved Euler method does not run, one scheme of order 2 drops its first evaluation, that of Nystrom weighs k2 where
+  it is k3, and that of Verner has a wrong sign. In the first version, of March 2021 like the paper, RK4 is x + k4 / 6.
 - That code halves the image in its first convolution already. Here, as in all ResNets for CIFAR, the stem does not.
 - The paper speaks of ResNet-30 and ResNet-58, which no three equal stages give. Here a net is named after its layers:
   those with the same number, 6n + 2, have the same parameters whatever the scheme.

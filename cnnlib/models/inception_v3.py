@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from cnnlib.models import layers
 from cnnlib.models.inception_resnet_v2 import released_stem
-from cnnlib.models.inception_v4 import Concat, pooled, reduction_a, same, valid
+from cnnlib.models.inception_v4 import MANY_CROPS, ONE_CROP, TWELVE_CROPS, Concat, pooled, reduction_a, same, valid
 from cnnlib.models.layers import WithAuxiliary
 from cnnlib.models.registry import Paper, register, top_errors, torchvision_v1
 
@@ -160,9 +160,11 @@ def inception_v3_torchvision(num_classes: int = 1000, auxiliary: bool = False, d
     return InceptionV3(num_classes, auxiliary, dropout, pooled_with_padding)
 
 
-ONE_CROP = ("1 crop, validation", "Szegedy et al. 2016")
+PAPER_ONE_CROP = (ONE_CROP[0], "Szegedy et al. 2016")
 SLIM = ("the authors' weights, 1 crop, validation", "github.com/tensorflow/models, slim")
-PUBLISHED = top_errors({ONE_CROP: (21.2, 5.6), SLIM: (22.0, 6.1)})
+PUBLISHED = top_errors(
+    {PAPER_ONE_CROP: (21.2, 5.6), TWELVE_CROPS: (19.8, 4.6), MANY_CROPS: (18.9, 4.3), SLIM: (22.0, 6.1)}
+)
 PUBLISHED_TORCHVISION = top_errors({torchvision_v1("Inception_V3"): (22.706, 6.550)})
 
 # name: function, parameters, published errors, about

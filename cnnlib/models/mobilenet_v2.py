@@ -21,7 +21,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, Published, register, top_errors, torchvision_v1
+from cnnlib.models.registry import Paper, cifar_errors, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="sandler2018mobilenetv2",
@@ -141,13 +141,18 @@ class MobileNetV2(nn.Module):
         return self.fc(self.dropout(self.pool(x).flatten(1)))
 
 
+TABLE_4 = ("crops not said", "Sandler et al. 2018, Table 4")
 AUTHORS = ("1 crop, validation", "github.com/tensorflow/models, slim, mobilenet")
 CHENYAOFO = "github.com/chenyaofo/pytorch-cifar-models"
 
 # width: parameters, multiply-adds, top-1 and top-5 errors
 IMAGENET_NETS = {
-    1.0: (3_504_872, 300_774_272, {AUTHORS: (28.2, 9.0), torchvision_v1("MobileNet_V2"): (28.122, 9.714)}),
-    1.4: (6_108_776, 582_195_824, {AUTHORS: (25.0, 7.5)}),
+    1.0: (
+        3_504_872,
+        300_774_272,
+        {AUTHORS: (28.2, 9.0), TABLE_4: (28.0,), torchvision_v1("MobileNet_V2"): (28.122, 9.714)},
+    ),
+    1.4: (6_108_776, 582_195_824, {AUTHORS: (25.0, 7.5), TABLE_4: (25.3,)}),
 }
 for _width, (_parameters, _multiply_adds, _errors) in IMAGENET_NETS.items():
     register(
@@ -168,7 +173,7 @@ CIFAR_NETS = {
     0.75: (1_368_234, 59_310_080, 6.28, 26.39),
     1.4: (4_333_706, 170_073_344, 5.78, 24.02),
 }
-for _width, (_parameters, _multiply_adds, _cifar10, _cifar100) in CIFAR_NETS.items():
+for _width, (_parameters, _multiply_adds, *_errors) in CIFAR_NETS.items():
     register(
         "mobilenet-v2-cifar" if _width == 1 else f"mobilenet-v2-cifar-{_width}",
         partial(MobileNetV2, width=_width, num_classes=10, stem_stride=1, stages=CIFAR),
@@ -177,9 +182,6 @@ for _width, (_parameters, _multiply_adds, _cifar10, _cifar100) in CIFAR_NETS.ite
         input_size=(3, 32, 32),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=[
-            Published("test error", _cifar10, "rerun", CHENYAOFO, "CIFAR-10"),
-            Published("test error", _cifar100, "rerun", CHENYAOFO, "CIFAR-100"),
-        ],
+        published=cifar_errors({("rerun", CHENYAOFO): _errors}),
         about=f"MobileNetV2 for 32x32 images, width multiplier {_width}",
     )

@@ -77,6 +77,15 @@ def top_errors(errors: Mapping[tuple[str, str], Sequence[float]], **more: Any) -
     ]
 
 
+def cifar_errors(errors: Mapping[tuple[str, str], Sequence[float]]) -> list[Published]:
+    """Return published test errors, given in the same way: that on CIFAR-10 and, where known, that on CIFAR-100."""
+    return [
+        Published("test error", value, protocol, source, dataset)
+        for (protocol, source), values in errors.items()
+        for value, dataset in zip(values, ("CIFAR-10", "CIFAR-100"), strict=False)
+    ]
+
+
 def torchvision_v1(weights: str) -> tuple[str, str]:
     """Return protocol and source of the errors that torchvision gives for its first ``weights``, ``"VGG16"`` say."""
     return "1 crop, validation", f"torchvision, {weights}_Weights.IMAGENET1K_V1"

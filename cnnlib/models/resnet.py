@@ -387,6 +387,7 @@ for _name, _build, _errors, _about in (
 TEN_CROPS = ("10 crops, validation", "He et al. 2015, Table 3")
 MANY_SCALES = ("fully convolutional at several scales, validation", "He et al. 2015, Table 4")
 ONE_CROP = ("1 crop, validation", "github.com/KaimingHe/deep-residual-networks")
+HU_RERUN = ("1 crop, validation, rerun", "Hu et al. 2018, Table 2")
 SIX_NETS = Published("top-5 error", 3.57, "6 nets of several depths, test", "He et al. 2015, Table 5", networks=6)
 IMAGENET = {  # row: parameters and multiply-adds, then published errors
     "18": (
@@ -411,12 +412,22 @@ IMAGENET = {  # row: parameters and multiply-adds, then published errors
     ),
     "50": (
         *(25_557_032, 3_857_973_248),
-        top_errors({TEN_CROPS: (22.85, 6.71), ONE_CROP: (24.7, 7.8), MANY_SCALES: (20.74, 5.25)}),
+        top_errors(
+            {TEN_CROPS: (22.85, 6.71), ONE_CROP: (24.7, 7.8), MANY_SCALES: (20.74, 5.25), HU_RERUN: (24.80, 7.48)}
+        ),
     ),
-    "101": (44_549_160, 7_570_194_432, top_errors({TEN_CROPS: (21.75, 6.05), ONE_CROP: (23.6, 7.1)})),
+    "101": (
+        *(44_549_160, 7_570_194_432),
+        top_errors({TEN_CROPS: (21.75, 6.05), ONE_CROP: (23.6, 7.1), HU_RERUN: (23.17, 6.52)}),
+    ),
     "152": (
         *(60_192_808, 11_282_415_616),
-        [*top_errors({TEN_CROPS: (21.43, 5.71), ONE_CROP: (23.0, 6.7), MANY_SCALES: (19.38, 4.49)}), SIX_NETS],
+        [
+            *top_errors(
+                {TEN_CROPS: (21.43, 5.71), ONE_CROP: (23.0, 6.7), MANY_SCALES: (19.38, 4.49), HU_RERUN: (22.42, 6.34)}
+            ),
+            SIX_NETS,
+        ],
     ),
     "50-v1.5": (25_557_032, 4_089_184_256, top_errors({torchvision_v1("ResNet50"): (23.870, 7.138)})),
     "101-v1.5": (44_549_160, 7_801_405_440, top_errors({torchvision_v1("ResNet101"): (22.626, 6.454)})),

@@ -23,8 +23,8 @@ from operator import add
 from torch import Tensor, cat, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors, torchvision_v1
-from cnnlib.models.resnet import WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
+from cnnlib.models.registry import BadOption, Paper, cifar_errors, register, top_errors, torchvision_v1
+from cnnlib.models.resnet import HU_RERUN, WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
 
 PAPER = Paper(
     key="xie2017aggregated",
@@ -191,35 +191,23 @@ JUNYUSEU = ("rerun, 1 run", "github.com/junyuseu/pytorch-cifar-models")
 HYSTS = ("rerun", "github.com/hysts/pytorch_image_classification")
 
 
-def _cifar(protocol_and_source: tuple[str, str], *errors: float) -> list[Published]:
-    """Return the errors on CIFAR-10 and, where given, on CIFAR-100."""
-    return [
-        Published("test error", error, *protocol_and_source, dataset)
-        for error, dataset in zip(errors, ("CIFAR-10", "CIFAR-100"), strict=False)
-    ]
-
-
 CIFAR = {  # layers, cardinality and base width: parameters, multiply-adds, published errors
-    (29, 1, 64): (4_914_250, 748_365_824, _cifar(JUNYUSEU, 4.51, 22.09)),
-    (29, 2, 64): (9_130_314, 1_411_065_856, ()),
-    (29, 4, 64): (17_562_442, 2_736_465_920, _cifar(HYSTS, 3.89)),
+    (29, 1, 64): (4_914_250, 748_365_824, {JUNYUSEU: (4.51, 22.09)}),
+    (29, 2, 64): (9_130_314, 1_411_065_856, {}),
+    (29, 4, 64): (17_562_442, 2_736_465_920, {HYSTS: (3.89,)}),
     (29, 8, 64): (
         *(34_426_698, 5_387_266_048),
-        [*_cifar(TABLE_7, 3.65, 17.77), *_cifar(JUNYUSEU, 3.78, 17.44), *_cifar(HYSTS, 3.97)],
+        {TABLE_7: (3.65, 17.77), JUNYUSEU: (3.78, 17.44), HYSTS: (3.97,)},
     ),
-    (29, 16, 64): (
-        68_155_210,
-        10_688_866_304,
-        [*_cifar(TABLE_7, 3.58, 17.31), *_cifar(JUNYUSEU, 3.69, 17.11)],
-    ),
-    (29, 32, 4): (4_775_754, 774_055_936, ()),
-    (11, 1, 24): (992_554, 147_204_096, ()),  # those of 11 layers are ours: equal parameters, short trainings
-    (11, 2, 14): (989_890, 149_719_040, ()),
-    (11, 4, 8): (996_298, 153_561_088, ()),
-    (11, 8, 4): (972_106, 150_022_144, ()),
-    (11, 16, 2): (960_010, 148_252_672, ()),
+    (29, 16, 64): (68_155_210, 10_688_866_304, {TABLE_7: (3.58, 17.31), JUNYUSEU: (3.69, 17.11)}),
+    (29, 32, 4): (4_775_754, 774_055_936, {}),
+    (11, 1, 24): (992_554, 147_204_096, {}),  # those of 11 layers are ours: equal parameters, short trainings
+    (11, 2, 14): (989_890, 149_719_040, {}),
+    (11, 4, 8): (996_298, 153_561_088, {}),
+    (11, 8, 4): (972_106, 150_022_144, {}),
+    (11, 16, 2): (960_010, 148_252_672, {}),
 }
-for (_depth, _cardinality, _width), (_parameters, _multiply_adds, _published) in CIFAR.items():
+for (_depth, _cardinality, _width), (_parameters, _multiply_adds, _errors) in CIFAR.items():
     register(
         f"resnext{_depth}-{_cardinality}x{_width}d",
         partial(cifar_resnext, _cardinality, _width, depth=_depth),
@@ -228,7 +216,7 @@ for (_depth, _cardinality, _width), (_parameters, _multiply_adds, _published) in
         input_size=(3, 32, 32),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_published,
+        published=cifar_errors(_errors),
         about=f"{_depth} layers for 32x32 images, paths in a block: {_cardinality}, {_width} maps wide at first",
     )
 
@@ -250,16 +238,27 @@ for (_cardinality, _width), (_parameters, _multiply_adds) in NARROW.items():
     )
 
 AUTHORS = ("1 crop, validation", "github.com/facebookresearch/ResNeXt")
-CROP_320 = ("1 crop of 320x320 pixels, validation", "Zoph et al. 2018, Table 2")
+TABLE_4 = ("1 crop, validation", "Xie et al. 2016, Table 4")
+CROP_320 = ("1 crop of 320x320 pixels, validation", "Xie et al. 2016, Table 5")
 IMAGENET = {  # layers, cardinality and base width: depths, parameters, multiply-adds, top-1 and top-5 errors
     (50, 32, 4): (
         *((3, 4, 6, 3), 25_028_904, 4_230_479_872),
-        {AUTHORS: (22.2,), torchvision_v1("ResNeXt50_32X4D"): (22.382, 6.302)},
+        {AUTHORS: (22.2,), torchvision_v1("ResNeXt50_32X4D"): (22.382, 6.302), HU_RERUN: (22.11, 5.90)},
     ),
-    (101, 32, 4): ((3, 4, 23, 3), 44_177_704, 7_969_996_800, {AUTHORS: (21.2,)}),
+    (101, 32, 4): (
+        (3, 4, 23, 3),
+        44_177_704,
+        7_969_996_800,
+        {AUTHORS: (21.2,), TABLE_4: (21.2, 5.6), HU_RERUN: (21.18, 5.57)},
+    ),
     (101, 64, 4): (
         *((3, 4, 23, 3), 83_455_272, 15_460_270_080),
-        {AUTHORS: (20.4,), CROP_320: (19.1, 4.4), torchvision_v1("ResNeXt101_64X4D"): (16.754, 3.546)},
+        {
+            AUTHORS: (20.4,),
+            TABLE_4: (20.4, 5.3),
+            CROP_320: (19.1, 4.4),
+            torchvision_v1("ResNeXt101_64X4D"): (16.754, 3.546),
+        },
     ),
 }
 for (_depth, _cardinality, _width), (_depths, _parameters, _multiply_adds, _errors) in IMAGENET.items():

@@ -12,8 +12,7 @@ it stands at the end of the residual branch, after its last batch norm and befor
 - The authors' Caffe models pool after the first convolution without padding. Ours pad, as all our ResNets do.
 - The CIFAR rows of "SE-ResNet" in the paper are pre-activated nets, as their errors without the module show: here
   ``se-preact110`` and ``se-preact164``. ``se-preact20`` is the same for short runs. ``se-resnet20`` to
-  ``se-resnet110`` are not in the paper; they have shortcuts of option B. We know the paper's errors on CIFAR at second
-  hand only, so the cards have none.
+  ``se-resnet110`` are not in the paper; they have shortcuts of option B.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnlib.models.preact import PreActResNet, PreActUnit, SharedPreActUnit, bare_option_b, without_last_bn
-from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors
+from cnnlib.models.registry import BadOption, Paper, cifar_errors, register, top_errors
 from cnnlib.models.resnet import (
     WIDE,
     ResidualBlock,
@@ -205,21 +204,28 @@ def imagenet_senet(
 BASIC, BOTTLENECK = (16, 32, 64), (64, 128, 256)
 RESNEXT_8X64D = partial(aggregated_transformations, cardinality=8, base_width=64)
 RESNEXT_32X4D = partial(aggregated_transformations, cardinality=32, base_width=4)
-CIFAR = {  # the net that it is added to: build, parameters, multiply-adds
-    "resnet20": (partial(cifar_senet, two_convolutions, (3, 3, 3), BASIC, 16), 274_847, 40_815_200),
-    "resnet32": (partial(cifar_senet, two_convolutions, (5, 5, 5), BASIC, 16), 470_861, 69_128_096),
-    "resnet44": (partial(cifar_senet, two_convolutions, (7, 7, 7), BASIC, 16), 666_875, 97_440_992),
-    "resnet56": (partial(cifar_senet, two_convolutions, (9, 9, 9), BASIC, 16), 862_889, 125_753_888),
-    "resnet110": (partial(cifar_senet, two_convolutions, (18, 18, 18), BASIC, 16), 1_744_952, 253_161_920),
-    "preact20": (partial(se_preact, two_convolutions, (3, 3, 3), BASIC, option_a), 272_095, 40_553_056),
-    "preact110": (partial(se_preact, two_convolutions, (18, 18, 18), BASIC, option_a), 1_742_200, 252_899_776),
-    "preact164": (partial(se_preact, bottleneck, (18, 18, 18), BOTTLENECK, bare_option_b), 1_905_362, 244_694_528),
-    "wrn-16-8": (partial(se_wrn, (2, 2, 2), 8), 11_049_290, 1_548_231_680),
+TABLES_4_AND_5 = ("crops and flips", "Hu et al. 2018, Tables 4 and 5")
+CIFAR = {  # the net that it is added to: build, parameters, multiply-adds, published errors
+    "resnet20": (partial(cifar_senet, two_convolutions, (3, 3, 3), BASIC, 16), 274_847, 40_815_200, ()),
+    "resnet32": (partial(cifar_senet, two_convolutions, (5, 5, 5), BASIC, 16), 470_861, 69_128_096, ()),
+    "resnet44": (partial(cifar_senet, two_convolutions, (7, 7, 7), BASIC, 16), 666_875, 97_440_992, ()),
+    "resnet56": (partial(cifar_senet, two_convolutions, (9, 9, 9), BASIC, 16), 862_889, 125_753_888, ()),
+    "resnet110": (partial(cifar_senet, two_convolutions, (18, 18, 18), BASIC, 16), 1_744_952, 253_161_920, ()),
+    "preact20": (partial(se_preact, two_convolutions, (3, 3, 3), BASIC, option_a), 272_095, 40_553_056, ()),
+    "preact110": (
+        *(partial(se_preact, two_convolutions, (18, 18, 18), BASIC, option_a), 1_742_200, 252_899_776),
+        (5.21, 23.85),
+    ),
+    "preact164": (
+        *(partial(se_preact, bottleneck, (18, 18, 18), BOTTLENECK, bare_option_b), 1_905_362, 244_694_528),
+        (4.39, 21.31),
+    ),
+    "wrn-16-8": (partial(se_wrn, (2, 2, 2), 8), 11_049_290, 1_548_231_680, (3.88, 19.14)),
     "resnext29-8x64d": (
-        *(partial(cifar_senet, RESNEXT_8X64D, (3, 3, 3), CIFAR_WIDTHS, 64), 34_948_506, 5_387_782_144),
+        *(partial(cifar_senet, RESNEXT_8X64D, (3, 3, 3), CIFAR_WIDTHS, 64), 34_948_506, 5_387_782_144, ()),
     ),
 }
-for _name, (_build, _parameters, _multiply_adds) in CIFAR.items():
+for _name, (_build, _parameters, _multiply_adds, _errors) in CIFAR.items():
     register(
         f"se-{_name}",
         _build,
@@ -229,17 +235,13 @@ for _name, (_build, _parameters, _multiply_adds) in CIFAR.items():
         input_size=(3, 32, 32),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
+        published=cifar_errors({TABLES_4_AND_5: _errors}),
         about=f"{_name} with squeeze and excitation, for 32x32 images",
     )
 
 AUTHORS = ("1 crop, validation", "github.com/hujie-frank/SENet")
-
-
-def _errors(top1: float, top5: float) -> list[Published]:
-    return top_errors({AUTHORS: (top1, top5)})
-
-
-TEXT = Published("top-5 error", 6.62, "1 crop, validation", "Hu et al. 2018, text")
+TABLE_2 = ("1 crop, validation", "Hu et al. 2018, Table 2")
+CROP_320 = ("1 crop of 320x320 pixels, validation", "Hu et al. 2018, Table 8")
 SE_RESNET = partial(imagenet_senet, bottleneck, option_b, imagenet_stem, 64)
 SE_RESNET_V1_5 = partial(imagenet_senet, bottleneck_v1_5, option_b, imagenet_stem, 64)
 SE_RESNEXT = partial(imagenet_senet, RESNEXT_32X4D, option_b, imagenet_stem, 64)
@@ -248,34 +250,37 @@ _WITH = "{} with squeeze and excitation".format
 IMAGENET = {  # build, parameters, multiply-adds, published errors, about
     "se-resnet50": (
         *(partial(SE_RESNET, (3, 4, 6, 3)), 28_088_024, 3_860_488_192),
-        *([*_errors(22.37, 6.36), TEXT], _WITH("resnet50")),
+        *({AUTHORS: (22.37, 6.36), TABLE_2: (23.29, 6.62)}, _WITH("resnet50")),
     ),
     "se-resnet101": (
         *(partial(SE_RESNET, (3, 4, 23, 3)), 49_326_872, 7_574_937_600),
-        *(_errors(21.75, 5.72), _WITH("resnet101")),
+        *({AUTHORS: (21.75, 5.72), TABLE_2: (22.38, 6.07)}, _WITH("resnet101")),
     ),
     "se-resnet152": (
         *(partial(SE_RESNET, (3, 8, 36, 3)), 66_821_848, 11_288_993_792),
-        *(_errors(21.34, 5.54), _WITH("resnet152")),
+        *({AUTHORS: (21.34, 5.54), TABLE_2: (21.57, 5.73)}, _WITH("resnet152")),
     ),
     "se-resnet50-v1.5": (
         *(partial(SE_RESNET_V1_5, (3, 4, 6, 3)), 28_088_024, 4_091_699_200),
-        *((), _WITH("resnet50-v1.5")),
+        *({}, _WITH("resnet50-v1.5")),
     ),
     "se-resnext50-32x4d": (
         *(partial(SE_RESNEXT, (3, 4, 6, 3)), 27_559_896, 4_232_994_816),
-        *(_errors(20.97, 5.54), _WITH("resnext50-32x4d")),
+        *({AUTHORS: (20.97, 5.54), TABLE_2: (21.10, 5.49)}, _WITH("resnext50-32x4d")),
     ),
     "se-resnext101-32x4d": (
         *(partial(SE_RESNEXT, (3, 4, 23, 3)), 48_955_416, 7_974_739_968),
-        *(_errors(19.81, 4.96), _WITH("resnext101-32x4d")),
+        *({AUTHORS: (19.81, 4.96), TABLE_2: (20.70, 5.01)}, _WITH("resnext101-32x4d")),
     ),
     "senet154": (
         *(partial(SENET, (3, 8, 36, 3), dropout=0.2), 115_088_984, 20_688_363_520),
-        *(_errors(18.68, 4.47), "ResNeXt of 152 layers, 64x4d, with squeeze and excitation and four changes"),
+        *(
+            {AUTHORS: (18.68, 4.47), CROP_320: (17.28, 3.79)},
+            "ResNeXt of 152 layers, 64x4d, with squeeze and excitation and four changes",
+        ),
     ),
 }
-for _name, (_build, _parameters, _multiply_adds, _published, _about) in IMAGENET.items():
+for _name, (_build, _parameters, _multiply_adds, _errors, _about) in IMAGENET.items():
     register(
         _name,
         _build,
@@ -284,6 +289,6 @@ for _name, (_build, _parameters, _multiply_adds, _published, _about) in IMAGENET
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_published,
+        published=top_errors(_errors),
         about=_about,
     )

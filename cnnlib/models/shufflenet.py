@@ -148,24 +148,25 @@ class ShuffleNet(nn.Module):
         return self.fc(self.pool(self.stages(self.stem(x))).flatten(1))
 
 
-ZHANG = ("1 crop, validation", "Zhang et al. 2017")
+TABLE_2 = ("1 crop, validation", "Zhang et al. 2018, Table 2")
+TABLE_5 = ("1 crop, validation", "Zhang et al. 2018, Table 5")
 AUTHORS = ("1 crop, validation", "github.com/megvii-model/ShuffleNet-Series")
-# (groups, width, maps of the first convolution if not 24 times the width): parameters, multiply-adds, the paper's top-1
-# error, the authors' later top-1 and top-5 errors
+# (groups, width, maps of the first convolution if not 24 times the width): parameters, multiply-adds, published errors;
+# the authors' are later ones
 NETS = {
-    (1, 1.0, None): (1_531_936, 143_078_976, (), ()),
-    (2, 1.0, None): (1_733_848, 140_836_512, (), ()),
-    (3, 1.0, None): (1_865_728, 137_460_672, (), (32.2, 12.3)),
-    (4, 1.0, None): (1_968_344, 134_339_776, (), ()),
-    (8, 1.0, None): (2_434_768, 138_365_952, (32.4,), (32.0, 13.6)),
-    (3, 0.5, None): (718_324, 37_589_856, (), (42.7, 20.0)),
-    (8, 0.5, 16): (1_011_448, 40_469_760, (), (41.2, 19.0)),
-    (3, 1.5, 24): (3_442_168, 292_443_552, (28.5,), (28.4, 9.8)),
-    (8, 1.5, 24): (4_269_952, 290_188_800, (), (29.0, 10.4)),
-    (3, 2.0, None): (5_450_776, 524_045_184, (26.3,), (25.9, 8.6)),
-    (8, 2.0, None): (6_522_232, 521_942_016, (), (27.1, 9.2)),
+    (1, 1.0, None): (1_531_936, 143_078_976, {TABLE_2: (33.6,)}),
+    (2, 1.0, None): (1_733_848, 140_836_512, {TABLE_2: (32.7,)}),
+    (3, 1.0, None): (1_865_728, 137_460_672, {TABLE_2: (32.6,), AUTHORS: (32.2, 12.3)}),
+    (4, 1.0, None): (1_968_344, 134_339_776, {TABLE_2: (32.8,)}),
+    (8, 1.0, None): (2_434_768, 138_365_952, {TABLE_2: (32.4,), AUTHORS: (32.0, 13.6)}),
+    (3, 0.5, None): (718_324, 37_589_856, {TABLE_2: (43.2,), AUTHORS: (42.7, 20.0)}),
+    (8, 0.5, 16): (1_011_448, 40_469_760, {TABLE_2: (42.3,), AUTHORS: (41.2, 19.0)}),
+    (3, 1.5, 24): (3_442_168, 292_443_552, {TABLE_5: (28.5,), AUTHORS: (28.4, 9.8)}),
+    (8, 1.5, 24): (4_269_952, 290_188_800, {AUTHORS: (29.0, 10.4)}),
+    (3, 2.0, None): (5_450_776, 524_045_184, {TABLE_5: (26.3,), AUTHORS: (25.9, 8.6)}),
+    (8, 2.0, None): (6_522_232, 521_942_016, {AUTHORS: (27.1, 9.2)}),
 }
-for (_groups, _width, _stem), (_parameters, _multiply_adds, _paper, _authors) in NETS.items():
+for (_groups, _width, _stem), (_parameters, _multiply_adds, _errors) in NETS.items():
     register(
         f"shufflenet-g{_groups}" if _width == 1 else f"shufflenet-g{_groups}-{_width}",
         partial(ShuffleNet, _groups, width=_width, stem_channels=_stem),
@@ -173,6 +174,6 @@ for (_groups, _width, _stem), (_parameters, _multiply_adds, _paper, _authors) in
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=top_errors({ZHANG: _paper, AUTHORS: _authors}),
+        published=top_errors(_errors),
         about=f"1x1 convolutions in {_groups} groups with a channel shuffle, width {_width}",
     )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cnnlib.models import layers
 from cnnlib.models.mobilenet_v2 import conv_bn
-from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors, torchvision_v1
+from cnnlib.models.registry import BadOption, Paper, cifar_errors, register, top_errors, torchvision_v1
 from cnnlib.models.shufflenet import channel_shuffle
 
 PAPER = Paper(
@@ -133,17 +133,18 @@ def shufflenet_v2_cifar(width: float = 1.0, num_classes: int = 10, depths: tuple
     return ShuffleNetV2(cifar_stem(24), width, num_classes, depths)
 
 
+TABLE_8 = ("1 crop, validation", "Ma et al. 2018, Table 8")
 AUTHORS = ("1 crop, validation", "github.com/megvii-model/ShuffleNet-Series")
 CHENYAOFO = "github.com/chenyaofo/pytorch-cifar-models"
 
-# width: parameters, multiply-adds, the authors' top-1 and top-5 errors, torchvision's
+# width: parameters, multiply-adds, the paper's top-1 error, top-1 and top-5 errors of the authors' page, torchvision's
 IMAGENET_NETS = {
-    1.0: (2_278_604, 144_907_992, (30.6, 11.1), (30.638, 11.684)),
-    0.5: (1_366_792, 40_476_448, (38.9, 17.4), (39.448, 18.254)),
-    1.5: (3_503_624, 295_759_392, (27.4, 9.4), (27.004, 8.914)),
-    2.0: (7_393_996, 583_253_464, (25.0, 7.6), (23.770, 6.994)),
+    1.0: (2_278_604, 144_907_992, (30.6,), (30.6, 11.1), (30.638, 11.684)),
+    0.5: (1_366_792, 40_476_448, (39.7,), (38.9, 17.4), (39.448, 18.254)),
+    1.5: (3_503_624, 295_759_392, (27.4,), (27.4, 9.4), (27.004, 8.914)),
+    2.0: (7_393_996, 583_253_464, (25.1,), (25.0, 7.6), (23.770, 6.994)),
 }
-for _width, (_parameters, _multiply_adds, _authors, _torchvision) in IMAGENET_NETS.items():
+for _width, (_parameters, _multiply_adds, _paper, _authors, _torchvision) in IMAGENET_NETS.items():
     _weights = torchvision_v1(f"ShuffleNet_V2_X{str(_width).replace('.', '_')}")
     register(
         "shufflenet-v2" if _width == 1 else f"shufflenet-v2-{_width}",
@@ -152,7 +153,7 @@ for _width, (_parameters, _multiply_adds, _authors, _torchvision) in IMAGENET_NE
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=top_errors({AUTHORS: _authors, _weights: _torchvision}),
+        published=top_errors({TABLE_8: _paper, AUTHORS: _authors, _weights: _torchvision}),
         about=f"units that shuffle half of their maps past themselves, width {_width}",
     )
 
@@ -163,7 +164,7 @@ CIFAR_NETS = {
     1.5: (2_488_874, 94_259_712, 6.45, 26.09),
     2.0: (5_365_486, 187_811_200, 6.19, 24.65),
 }
-for _width, (_parameters, _multiply_adds, _cifar10, _cifar100) in CIFAR_NETS.items():
+for _width, (_parameters, _multiply_adds, *_errors) in CIFAR_NETS.items():
     register(
         "shufflenet-v2-cifar" if _width == 1 else f"shufflenet-v2-cifar-{_width}",
         partial(shufflenet_v2_cifar, width=_width),
@@ -172,9 +173,6 @@ for _width, (_parameters, _multiply_adds, _cifar10, _cifar100) in CIFAR_NETS.ite
         input_size=(3, 32, 32),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=[
-            Published("test error", _cifar10, "rerun", CHENYAOFO, "CIFAR-10"),
-            Published("test error", _cifar100, "rerun", CHENYAOFO, "CIFAR-100"),
-        ],
+        published=cifar_errors({("rerun", CHENYAOFO): _errors}),
         about=f"ShuffleNet V2 for 32x32 images, width {_width}",
     )

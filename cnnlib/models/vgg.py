@@ -21,7 +21,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, Published, register, top_errors, torchvision_v1
+from cnnlib.models.registry import Paper, Published, cifar_errors, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="simonyan2015very",
@@ -184,9 +184,6 @@ for _depth, (_stages, _multiply_adds, _parameters, _errors) in NETS.items():
         input_size=(3, 32, 32),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=[
-            Published("test error", error, "1 run", "github.com/chenyaofo/pytorch-cifar-models", dataset)
-            for error, dataset in zip(_errors, ("CIFAR-10", "CIFAR-100"), strict=True)
-        ],
+        published=cifar_errors({("1 run", "github.com/chenyaofo/pytorch-cifar-models"): _errors}),
         about=f"VGG-{_depth} with batch normalisation and small linear layers for 32x32 images",
     )

@@ -20,7 +20,7 @@ from torch import nn
 
 from cnnlib.models import layers
 from cnnlib.models.preact import PreActResNet, PreActUnit, SharedPreActUnit
-from cnnlib.models.registry import Paper, Published, register, top_errors, torchvision_v1
+from cnnlib.models.registry import Paper, Published, cifar_errors, register, top_errors, torchvision_v1
 from cnnlib.models.resnet import WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
 
 PAPER = Paper(
@@ -85,63 +85,52 @@ def wrn_50_2_bottleneck(num_classes: int = 1000) -> ResNet:
     return ResNet(block, (3, 4, 6, 3), WIDE, imagenet_stem, 64, num_classes)
 
 
-def _cifar(protocol: str, source: str, *errors: float) -> list[Published]:
-    return [
-        Published("test error", value, protocol, source, dataset)
-        for value, dataset in zip(errors, ("CIFAR-10", "CIFAR-100"), strict=False)  # some give CIFAR-10 only
-    ]
-
-
 # The two normalisations of the images give different errors; compare those of one kind only. 4.17, which later papers
 # quote for WRN-28-10, is with ZCA whitening.
 _table = "Zagoruyko and Komodakis 2016, Table {}".format
 MEDIAN = "median of 5 runs"
-_mean_std = partial(_cifar, "mean/std normalisation", _table(5))
-_mean_std_median = partial(_cifar, f"mean/std normalisation, {MEDIAN}", _table(6))
-_dropout = partial(_cifar, f"mean/std normalisation, dropout 0.3, {MEDIAN}", _table(6))
-_zca = partial(_cifar, "ZCA whitening", _table(4))
-_authors = partial(_cifar, "mean/std normalisation, dropout, 1 run", "github.com/szagoruyko/wide-residual-networks")
-_hysts = partial(_cifar, "rerun, median of 3, batch 64", "github.com/hysts/pytorch_image_classification")
-_types = partial(_cifar, MEDIAN, _table(2))
-_factors = partial(_cifar, MEDIAN, _table(3))
+MEAN_STD = ("mean/std normalisation", _table(5))
+MEAN_STD_MEDIAN = (f"mean/std normalisation, {MEDIAN}", _table(6))
+DROPOUT = (f"mean/std normalisation, dropout 0.3, {MEDIAN}", _table(6))
+ZCA = ("ZCA whitening", _table(4))
+AUTHORS = ("mean/std normalisation, dropout, 1 run", "github.com/szagoruyko/wide-residual-networks")
+HYSTS = ("rerun, median of 3, batch 64", "github.com/hysts/pytorch_image_classification")
+TYPES = (MEDIAN, _table(2))
+FACTORS = (MEDIAN, _table(3))
 
 WRN = {  # depth and k: parameters, multiply-adds, published errors
-    (40, 1): (563_930, 83_280_512, _zca(6.85, 30.89)),
-    (40, 2): (2_243_546, 327_599_360, [*_zca(5.33, 26.04), *_factors(5.43)]),
-    (40, 4): (8_949_210, 1_298_582_016, [*_mean_std(4.53, 21.18), *_zca(4.97, 22.89)]),
-    (40, 8): (35_748_314, 5_172_024_320, _zca(4.66)),
-    (40, 10): (55_841_754, 8_074_483_968, _authors(3.8, 18.3)),
-    (28, 2): (1_467_610, 214_353_152, _types(5.73)),
+    (40, 1): (563_930, 83_280_512, {ZCA: (6.85, 30.89)}),
+    (40, 2): (2_243_546, 327_599_360, {ZCA: (5.33, 26.04), FACTORS: (5.43,)}),
+    (40, 4): (8_949_210, 1_298_582_016, {MEAN_STD: (4.53, 21.18), ZCA: (4.97, 22.89)}),
+    (40, 8): (35_748_314, 5_172_024_320, {ZCA: (4.66,)}),
+    (40, 10): (55_841_754, 8_074_483_968, {AUTHORS: (3.8, 18.3)}),
+    (28, 2): (1_467_610, 214_353_152, {TYPES: (5.73,)}),
     (28, 10): (
         *(36_479_194, 5_243_328_768),
-        [*_mean_std_median(4.00, 19.25), *_dropout(3.89, 18.85), *_zca(4.17, 20.50), *_hysts(4.03)],
+        {MEAN_STD_MEDIAN: (4.00, 19.25), DROPOUT: (3.89, 18.85), ZCA: (4.17, 20.50), HYSTS: (4.03,)},
     ),
-    (28, 12): (52_517_850, 7_543_905_792, _zca(4.33, 20.43)),
-    (22, 8): (17_158_106, 2_454_115_328, _zca(4.38, 21.22)),
-    (22, 10): (26_797_914, 3_827_751_168, _zca(4.44, 20.75)),
-    (16, 4): (2_748_890, 392_612_352, [*_mean_std_median(5.02, 24.03), *_dropout(5.24, 23.91)]),
-    (16, 8): (10_961_370, 1_548_145_664, [*_mean_std(4.27, 20.43), *_zca(4.81, 22.07)]),
-    (16, 10): (17_116_634, 2_412_173_568, _zca(4.56, 21.59)),
-    (10, 1.875): (267_414, 39_457_968, ()),  # ours: as many parameters as ResNet-20
-    (10, 2.75): (
-        570_010,
-        81_004_256,
-        (),
-    ),  # this and the next three are ours: as many parameters as WRN-40-1, at other depths
-    (16, 1.8125): (568_845, 83_562_632, ()),
-    (22, 1.4375): (559_811, 82_757_528, ()),
-    (28, 1.25): (575_914, 85_230_368, ()),
-    (52, 1): (758_362, 111_592_064, [*_mean_std_median(6.43, 29.89), *_dropout(6.28, 29.78)]),
+    (28, 12): (52_517_850, 7_543_905_792, {ZCA: (4.33, 20.43)}),
+    (22, 8): (17_158_106, 2_454_115_328, {ZCA: (4.38, 21.22)}),
+    (22, 10): (26_797_914, 3_827_751_168, {ZCA: (4.44, 20.75)}),
+    (16, 4): (2_748_890, 392_612_352, {MEAN_STD_MEDIAN: (5.02, 24.03), DROPOUT: (5.24, 23.91)}),
+    (16, 8): (10_961_370, 1_548_145_664, {MEAN_STD: (4.27, 20.43), ZCA: (4.81, 22.07)}),
+    (16, 10): (17_116_634, 2_412_173_568, {ZCA: (4.56, 21.59)}),
+    (10, 1.875): (267_414, 39_457_968, {}),  # ours: as many parameters as ResNet-20
+    (10, 2.75): (570_010, 81_004_256, {}),  # ours, with the next three: as many parameters as WRN-40-1, other depths
+    (16, 1.8125): (568_845, 83_562_632, {}),
+    (22, 1.4375): (559_811, 82_757_528, {}),
+    (28, 1.25): (575_914, 85_230_368, {}),
+    (52, 1): (758_362, 111_592_064, {MEAN_STD_MEDIAN: (6.43, 29.89), DROPOUT: (6.28, 29.78)}),
 }
 BLOCK_TYPES = {  # depth and kernels, k = 2: units a stage, parameters, multiply-adds, published errors
-    (40, (1, 3, 1)): (6, 1_429_082, 208_061_696, _types(6.06)),
-    (40, (3, 1)): (6, 1_211_354, 176_604_416, _types(5.78)),
-    (40, (1, 3)): (6, 1_297_370, 189_187_328, _types(6.42)),
-    (40, (3, 1, 1)): (6, 1_343_066, 195_478_784, _types(5.86)),
-    (22, (3, 1, 3)): (3, 1_145_498, 167_167_232, _types(5.78)),
-    (40, (3,)): (12, 2_243_546, 327_599_360, _factors(6.69)),
-    (40, (3, 3, 3)): (4, 2_243_546, 327_599_360, _factors(5.65)),
-    (40, (3, 3, 3, 3)): (3, 2_243_546, 327_599_360, _factors(5.93)),
+    (40, (1, 3, 1)): (6, 1_429_082, 208_061_696, {TYPES: (6.06,)}),
+    (40, (3, 1)): (6, 1_211_354, 176_604_416, {TYPES: (5.78,)}),
+    (40, (1, 3)): (6, 1_297_370, 189_187_328, {TYPES: (6.42,)}),
+    (40, (3, 1, 1)): (6, 1_343_066, 195_478_784, {TYPES: (5.86,)}),
+    (22, (3, 1, 3)): (3, 1_145_498, 167_167_232, {TYPES: (5.78,)}),
+    (40, (3,)): (12, 2_243_546, 327_599_360, {FACTORS: (6.69,)}),
+    (40, (3, 3, 3)): (4, 2_243_546, 327_599_360, {FACTORS: (5.65,)}),
+    (40, (3, 3, 3, 3)): (3, 2_243_546, 327_599_360, {FACTORS: (5.93,)}),
 }
 _rows = [
     (
@@ -170,7 +159,7 @@ for _name, _build, _parameters, _multiply_adds, _errors, _about in _rows:
         input_size=(3, 32, 32),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=_errors,
+        published=cifar_errors(_errors),
         about=f"{_about}, for 32x32 images",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -64,6 +64,16 @@ def units_per_stage(depth: int, step: int, others: int = 2) -> int:
         possible = ", ".join(str(n * step + others) for n in (1, 2, 3))
         raise BadOption(f"these nets have {step}n + {others} layers ({possible}, ...), not {depth}")
     return units
+
+
+def require_blocks(depths: Sequence[int]) -> None:
+    """Check that every stage has a block: the first one sets the stage's size and number of maps.
+
+    Raises:
+        BadOption: if one has none.
+    """
+    if min(depths, default=0) < 1:
+        raise BadOption(f"each stage has at least 1 block, unlike in depths {tuple(depths)}")
 
 
 class WithAuxiliary(NamedTuple):

@@ -207,7 +207,11 @@ def make_stages(
         widths: number of maps that each stage puts out.
         in_channels: number of maps that the first stage gets.
         first: makes the first block of each stage; ``block`` unless given.
+
+    Raises:
+        BadOption: if a stage has no block.
     """
+    layers.require_blocks(depths)
     first = first or block
     stages = nn.Sequential()
     for depth, width in zip(depths, widths, strict=True):

@@ -107,7 +107,8 @@ class ShuffleNet(nn.Module):
         depths: number of units in stages 2, 3 and 4. The first of each halves the image.
 
     Raises:
-        BadOption: if the paper has no such number of groups, or the maps cannot be divided into the groups.
+        BadOption: if the paper has no such number of groups, the maps cannot be divided into the groups, or a stage has
+            no unit.
     """
 
     min_size = 1
@@ -123,6 +124,7 @@ class ShuffleNet(nn.Module):
         super().__init__()
         if groups not in WIDTHS:
             raise BadOption(f"groups is one of {', '.join(map(str, WIDTHS))}, not {groups}")
+        layers.require_blocks(depths)
         channels = int(24 * width) if stem_channels is None else stem_channels
         self.stem = nn.Sequential(
             OrderedDict(

@@ -95,7 +95,7 @@ class ShuffleNetV2(nn.Module):
         depths: number of units in stages 2, 3 and 4. The first of each halves the image.
 
     Raises:
-        BadOption: if the paper has no such width.
+        BadOption: if the paper has no such width, or a stage has no unit.
     """
 
     min_size = 1
@@ -104,6 +104,7 @@ class ShuffleNetV2(nn.Module):
         super().__init__()
         if width not in TABLE_5:
             raise BadOption(f"width is one of {', '.join(map(str, TABLE_5))}, not {width}")
+        layers.require_blocks(depths)
         *widths, features = TABLE_5[width]
         self.stem = stem
         self.stages = nn.Sequential()

@@ -173,7 +173,7 @@ class Run:
         """Return the run that :meth:`as_dict` described.
 
         Raises:
-            RunError: if a value is missing, unknown, of the wrong kind, or senseless.
+            RunError: if a value is missing or unknown, or the recipe is senseless.
         """
         try:
             return cls(

@@ -1,9 +1,11 @@
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from cnnlib.errors import CnnlibError
-from cnnlib.models import BadOption, card, create, layers
+from cnnlib.models import BadOption, card, create, layers, resnet
 
 
 def formula(a: torch.Tensor, k: float = 2.0, n: int = 5, alpha: float = 1e-4, beta: float = 0.75) -> torch.Tensor:
@@ -62,6 +64,20 @@ def test_require_size_stays_in_the_traced_graph():
     graph = torch.fx.symbolic_trace(Net())
     with pytest.raises(layers.InputTooSmall):
         graph(torch.empty(1, 3, 19, 19))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda depths: resnet.make_stages(resnet.ResidualBlock, depths, (8, 16), 8),
+        lambda depths: create("shufflenet-g3", depths=depths),
+        lambda depths: create("shufflenet-v2", depths=depths),
+    ],
+)
+@pytest.mark.parametrize("depths", [(1, 0), (-1, 2)])
+def test_a_stage_without_a_block_is_refused(build, depths):
+    with pytest.raises(BadOption, match=re.escape(f"each stage has at least 1 block, unlike in depths {depths}")):
+        build(depths)
 
 
 def test_units_per_stage_are_those_of_the_depth():

@@ -132,7 +132,7 @@ def _draw_roof(axes: Axes, speed: Speed, batch_size: int | None, work: str) -> s
     shown = [tick for tick in ticks if low <= tick <= high]
     axes.set_yticks(shown, [f"{tick:,g}" for tick in shown])
     axes.minorticks_off()
-    axes.set_title(_short(speed))
+    axes.set_title(f"{_short(speed)}, batch {batch_size}")
     axes.set_xlabel("operations for each byte")
     return f"{speed.hardware}, batch {batch_size}: {', '.join(told)}, with {', '.join(map(str, channels))} maps"
 

@@ -51,6 +51,7 @@ def test_layers_stand_under_the_roof():
     assert list(roof.get_ydata())[1:] == [1.0, 1.0]
     dense = axes.collections[0].get_offsets()
     assert dense[0].tolist() == pytest.approx([2 * 9 * 32 / 4, 2 * 9 * 32 * 32 * 16 / 1e9])
+    assert axes.get_title(loc="left") == "cpu, fp32, batch 16"
     assert "batch 16: dense 3x3" in describe(figure)
     assert "batch 16" in describe(roofline([speed()])), "the largest batch unless told otherwise"
 

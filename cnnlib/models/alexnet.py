@@ -153,7 +153,7 @@ def init_as_paper(net: nn.Module) -> None:
             nn.init.ones_(parameter)
 
 
-SOURCE = "Krizhevsky et al. 2012, as quoted in Zeiler and Fergus 2014, Table 2"
+SOURCE = "Krizhevsky et al. 2012, Table 2"
 SEVEN = "7 nets, two of them trained on more data first"
 PUBLISHED = [
     *top_errors({("1 net, validation", SOURCE): (40.7, 18.2)}),

@@ -319,6 +319,7 @@ PUBLISHED = [
     Published("top-5 error", 9.15, "10 crops, validation", TABLE_3),
     Published("top-5 error", 7.89, "144 crops, validation", TABLE_3),
     Published("top-5 error", 6.67, "7 nets, 144 crops, validation", TABLE_3, networks=7),
+    Published("top-5 error", 6.67, "7 nets, 144 crops, test", "Szegedy et al. 2015, section 7", networks=7),
     *top_errors({ZOPH: (30.2,), CAFFE: (31.3, 11.1)}),
 ]
 PUBLISHED_TORCHVISION = top_errors({torchvision_v1("GoogLeNet"): (30.222, 10.470)})

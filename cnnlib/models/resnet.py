@@ -391,7 +391,8 @@ for _name, _build, _errors, _about in (
 TEN_CROPS = ("10 crops, validation", "He et al. 2015, Table 3")
 MANY_SCALES = ("fully convolutional at several scales, validation", "He et al. 2015, Table 4")
 ONE_CROP = ("1 crop, validation", "github.com/KaimingHe/deep-residual-networks")
-HU_RERUN = ("1 crop, validation, rerun", "Hu et al. 2018, Table 2")
+FB_TORCH = ("rerun, 1 crop, validation", "github.com/facebookarchive/fb.resnet.torch")
+HU_RERUN = ("rerun, 1 crop, validation", "Hu et al. 2018, Table 2")
 SIX_NETS = Published("top-5 error", 3.57, "6 nets of several depths, test", "He et al. 2015, Table 5", networks=6)
 IMAGENET = {  # row: parameters and multiply-adds, then published errors
     "18": (
@@ -422,20 +423,42 @@ IMAGENET = {  # row: parameters and multiply-adds, then published errors
     ),
     "101": (
         *(44_549_160, 7_570_194_432),
-        top_errors({TEN_CROPS: (21.75, 6.05), ONE_CROP: (23.6, 7.1), HU_RERUN: (23.17, 6.52)}),
+        top_errors(
+            {TEN_CROPS: (21.75, 6.05), ONE_CROP: (23.6, 7.1), MANY_SCALES: (19.87, 4.60), HU_RERUN: (23.17, 6.52)}
+        ),
     ),
     "152": (
         *(60_192_808, 11_282_415_616),
         [
             *top_errors(
-                {TEN_CROPS: (21.43, 5.71), ONE_CROP: (23.0, 6.7), MANY_SCALES: (19.38, 4.49), HU_RERUN: (22.42, 6.34)}
+                {
+                    TEN_CROPS: (21.43, 5.71),
+                    ONE_CROP: (23.0, 6.7),
+                    MANY_SCALES: (19.38, 4.49),
+                    ("1 crop of 320x320, validation", "He et al. 2016, Table 5"): (21.3, 5.5),
+                    HU_RERUN: (22.42, 6.34),
+                }
             ),
             SIX_NETS,
         ],
     ),
-    "50-v1.5": (25_557_032, 4_089_184_256, top_errors({torchvision_v1("ResNet50"): (23.870, 7.138)})),
-    "101-v1.5": (44_549_160, 7_801_405_440, top_errors({torchvision_v1("ResNet101"): (22.626, 6.454)})),
-    "152-v1.5": (60_192_808, 11_513_626_624, top_errors({torchvision_v1("ResNet152"): (21.688, 5.954)})),
+    "50-v1.5": (
+        *(25_557_032, 4_089_184_256),
+        top_errors(
+            {
+                ("rerun, 1 crop, validation", "Gao et al. 2019, Table 1"): (23.85, 7.13),
+                torchvision_v1("ResNet50"): (23.870, 7.138),
+            }
+        ),
+    ),
+    "101-v1.5": (
+        *(44_549_160, 7_801_405_440),
+        top_errors({FB_TORCH: (22.44, 6.21), torchvision_v1("ResNet101"): (22.626, 6.454)}),
+    ),
+    "152-v1.5": (
+        *(60_192_808, 11_513_626_624),
+        top_errors({FB_TORCH: (22.16, 6.16), torchvision_v1("ResNet152"): (21.688, 5.954)}),
+    ),
 }
 IMAGENET_PLAIN = {
     "18": (

@@ -8,8 +8,8 @@ a class, and its mean is the logit. Choices and deviations:
 - Table 1 gives 111x111 maps after conv1, as an image of 227x227 does without padding. The 224x224 that it prints make
   109x109, and the same maps from the second pooling on.
 - Windows of the poolings that stick out of the maps count (``ceil_mode``), as in Caffe, where the authors trained.
-- The authors' files put a ReLU behind conv10, of which the paper does not speak: logits are not negative. They also pad
-  conv10, which adds a border of biases to the maps; the 13x13 of Table 1 are without.
+- The authors' files put a ReLU behind conv10, of which the paper does not speak: logits are not negative. That of 1.0
+  also pads conv10, which adds a border of biases to the maps; the 13x13 of Table 1 are without.
 - ``squeezenet-1.1`` is the authors' later version: a smaller conv1, earlier poolings, less than half the multiply-adds.
 """
 

@@ -157,26 +157,27 @@ def _cifar(block: Callable[..., nn.Module], depth: int, num_classes: int, surviv
 
 
 def _paper(value: float, protocol: str, where: str = "Table 1", dataset: str = "CIFAR-10") -> Published:
-    return Published("test error", value, f"1 run, {protocol}", f"Huang et al. 2016, {where}", dataset)
+    return Published("test error", value, protocol, f"Huang et al. 2016, {where}", dataset)
 
 
 # "Constant depth" is survival=1: the same net with no block dropped, trained in the same way.
 BEST = "best epoch on the validation set"
 AUGMENTED, BARE = f"crops and flips, {BEST}", f"no augmentation, {BEST}"
 CONSTANT, BARE_CONSTANT = f"constant depth, {AUGMENTED}", f"constant depth, {BARE}"
+TEXT = "section 4"
 PUBLISHED = {
     110: [
         _paper(5.25, AUGMENTED),
-        _paper(11.66, BARE),
+        _paper(11.66, BARE, TEXT),
         _paper(6.41, CONSTANT),
-        _paper(13.63, BARE_CONSTANT),
+        _paper(13.63, BARE_CONSTANT, TEXT),
         _paper(24.98, AUGMENTED, dataset="CIFAR-100"),
-        _paper(37.80, BARE, dataset="CIFAR-100"),
+        _paper(37.80, BARE, TEXT, "CIFAR-100"),
         _paper(27.76, CONSTANT, dataset="CIFAR-100"),
-        _paper(27.22, CONSTANT, "section 4, text", dataset="CIFAR-100"),  # the paper disagrees with itself
-        _paper(44.74, BARE_CONSTANT, dataset="CIFAR-100"),
+        _paper(27.22, CONSTANT, TEXT, "CIFAR-100"),  # the paper disagrees with itself
+        _paper(44.74, BARE_CONSTANT, TEXT, "CIFAR-100"),
     ],
-    1202: [_paper(4.91, "crops and flips", "section 4"), _paper(6.67, "constant depth, crops and flips", "section 4")],
+    1202: [_paper(4.91, AUGMENTED, TEXT), _paper(6.67, CONSTANT, TEXT)],
 }
 COUNTS = {  # parameters and multiply-adds; 20 layers are ours, small enough for short trainings
     20: (269_722, 40_551_040),

@@ -89,21 +89,21 @@ def wrn_50_2_bottleneck(num_classes: int = 1000) -> ResNet:
 # quote for WRN-28-10, is with ZCA whitening.
 _table = "Zagoruyko and Komodakis 2016, Table {}".format
 MEDIAN = "median of 5 runs"
-MEAN_STD = ("mean/std normalisation", _table(5))
+MEAN_STD = (f"mean/std normalisation, {MEDIAN}", _table(5))
 MEAN_STD_MEDIAN = (f"mean/std normalisation, {MEDIAN}", _table(6))
 DROPOUT = (f"mean/std normalisation, dropout 0.3, {MEDIAN}", _table(6))
 ZCA = ("ZCA whitening", _table(4))
-AUTHORS = ("mean/std normalisation, dropout, 1 run", "github.com/szagoruyko/wide-residual-networks")
+TABLE_9 = ("mean/std normalisation, dropout, 1 run", _table(9))
 HYSTS = ("rerun, median of 3, batch 64", "github.com/hysts/pytorch_image_classification")
-TYPES = (MEDIAN, _table(2))
-FACTORS = (MEDIAN, _table(3))
+TYPES = (f"whitened images, {MEDIAN}", _table(2))
+FACTORS = (f"whitened images, {MEDIAN}", _table(3))
 
 WRN = {  # depth and k: parameters, multiply-adds, published errors
     (40, 1): (563_930, 83_280_512, {ZCA: (6.85, 30.89)}),
     (40, 2): (2_243_546, 327_599_360, {ZCA: (5.33, 26.04), FACTORS: (5.43,)}),
     (40, 4): (8_949_210, 1_298_582_016, {MEAN_STD: (4.53, 21.18), ZCA: (4.97, 22.89)}),
     (40, 8): (35_748_314, 5_172_024_320, {ZCA: (4.66,)}),
-    (40, 10): (55_841_754, 8_074_483_968, {AUTHORS: (3.8, 18.3)}),
+    (40, 10): (55_841_754, 8_074_483_968, {TABLE_9: (3.8, 18.3)}),
     (28, 2): (1_467_610, 214_353_152, {TYPES: (5.73,)}),
     (28, 10): (
         *(36_479_194, 5_243_328_768),

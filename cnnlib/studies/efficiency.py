@@ -45,7 +45,7 @@ ALEXNET_LEVEL = (
     Milestone("ShuffleNet V2", date(2018, 6, 30), 0.12, 25, "shufflenet-v2"),
     Milestone("EfficientNet-B0", date(2019, 5, 28), 0.069, 44, "efficientnet-b0"),
 )
-"""Each set a record. Which ShuffleNet it was the file does not say; ours are those of width 1."""
+"""Each set a record. The file names ShuffleNets of width 1, but not the number of groups; ours has three."""
 
 
 def years_between(first: Milestone, last: Milestone) -> float:

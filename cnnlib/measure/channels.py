@@ -1,7 +1,7 @@
 """What the gates of squeeze and excitation do: the weight that each channel gets, by class and by depth.
 
-After Hu, Shen and Sun 2018 (arXiv 1709.01507), section 7.2 and Figure 6, who average the weights over the images of one
-class, block by block.
+After Hu et al. 2020, the later version of arXiv 1709.01507, section 7.2 and Figure 6, who average the weights over the
+images of one class, block by block.
 """
 
 from __future__ import annotations

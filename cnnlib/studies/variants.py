@@ -74,7 +74,7 @@ SQUEEZE = course_study(
     },
     short=130,
 )
-"""Hu et al. 2018 (arXiv 1709.01507), section 6, with and without squeeze and excitation."""
+"""Hu et al. 2020 (the later version of arXiv 1709.01507), Tables 4 and 5, with and without squeeze and excitation."""
 
 DROPPED_DEPTH = course_study(
     name="stochastic-depth",

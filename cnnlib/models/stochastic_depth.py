@@ -161,7 +161,7 @@ def _paper(value: float, protocol: str, where: str = "Table 1", dataset: str = "
 
 
 # "Constant depth" is survival=1: the same net with no block dropped, trained in the same way.
-BEST = "best epoch on the validation set"
+BEST = "epoch by validation"
 AUGMENTED, BARE = f"crops and flips, {BEST}", f"no augmentation, {BEST}"
 CONSTANT, BARE_CONSTANT = f"constant depth, {AUGMENTED}", f"constant depth, {BARE}"
 TEXT = "section 4"

@@ -186,6 +186,15 @@ def test_pairs_of_errors_are_expanded_by_protocol_and_source():
     ]
 
 
+def test_published_errors_on_cifar_are_given_in_pairs():
+    here, there = ("1 run", "here"), ("rerun", "there")
+    assert registry.cifar_errors({here: (5.0, 25.0), there: (6.0,), ("2 runs", "nowhere"): ()}) == [
+        Published("test error", 5.0, *here, "CIFAR-10"),
+        Published("test error", 25.0, *here, "CIFAR-100"),
+        Published("test error", 6.0, *there, "CIFAR-10"),
+    ]
+
+
 def test_published_error_names_its_data_set_unless_that_is_said():
     error = Published("test error", 20.0, "1 crop", "there", "CIFAR-100", std=0.25)
     assert str(error) == "20 ± 0.25 % test error on CIFAR-100 (1 crop)"

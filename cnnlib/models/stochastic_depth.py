@@ -162,7 +162,7 @@ def _paper(value: float, protocol: str, where: str = "Table 1", dataset: str = "
 
 # "Constant depth" is survival=1: the same net with no block dropped, trained in the same way.
 BEST = "early stop"  # the error after the epoch that was best on validation images
-AUGMENTED, BARE = f"crops, flips, {BEST}", f"no augmentation, {BEST}"
+AUGMENTED, BARE = f"augmented, {BEST}", f"no augmentation, {BEST}"
 CONSTANT, BARE_CONSTANT = f"constant depth, {AUGMENTED}", f"constant depth, {BARE}"
 TEXT = "section 4"
 PUBLISHED = {

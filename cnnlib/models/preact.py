@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from cnnlib.models import layers
 from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors
 from cnnlib.models.resnet import (
+    CROP_320,
     FB_TORCH,
     WIDE,
     ResidualBlock,
@@ -396,7 +397,6 @@ for (_build, _depth), (_unit, _multiply_adds, _parameters, _parameters_full, _ro
         )
 
 
-CROP_320 = ("1 crop of 320x320, validation", "He et al. 2016, Table 5")
 ANY_RATIO = ("trained with crops of any aspect ratio, 1 crop of 320x320, validation", "He et al. 2016, Table 5")
 IMAGENET = {  # row: parameters, multiply-adds, top-1 and top-5 errors
     "resnet200": (64_673_832, 14_776_270_848, {CROP_320: (21.8, 6.0)}),

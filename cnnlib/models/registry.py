@@ -91,6 +91,10 @@ def torchvision_v1(weights: str) -> tuple[str, str]:
     return "1 crop, validation", f"torchvision, {weights}_Weights.IMAGENET1K_V1"
 
 
+HU_RERUN = ("rerun, 1 crop, validation", "Hu et al. 2018, Table 2")
+"""Protocol and source of the nets that the paper on squeeze and excitation trained again without it."""
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """What is known about a model before it is built.

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlib.models import layers
-from cnnlib.models.registry import BadOption, Paper, Published, register, top_errors, torchvision_v1
+from cnnlib.models.registry import HU_RERUN, BadOption, Paper, Published, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="he2016deep",
@@ -392,7 +392,7 @@ TEN_CROPS = ("10 crops, validation", "He et al. 2015, Table 3")
 MANY_SCALES = ("fully convolutional at several scales, validation", "He et al. 2015, Table 4")
 ONE_CROP = ("1 crop, validation", "github.com/KaimingHe/deep-residual-networks")
 FB_TORCH = ("rerun, 1 crop, validation", "github.com/facebookarchive/fb.resnet.torch")
-HU_RERUN = ("rerun, 1 crop, validation", "Hu et al. 2018, Table 2")
+CROP_320 = ("1 crop of 320x320, validation", "He et al. 2016, Table 5")
 SIX_NETS = Published("top-5 error", 3.57, "6 nets of several depths, test", "He et al. 2015, Table 5", networks=6)
 IMAGENET = {  # row: parameters and multiply-adds, then published errors
     "18": (
@@ -435,7 +435,7 @@ IMAGENET = {  # row: parameters and multiply-adds, then published errors
                     TEN_CROPS: (21.43, 5.71),
                     ONE_CROP: (23.0, 6.7),
                     MANY_SCALES: (19.38, 4.49),
-                    ("1 crop of 320x320, validation", "He et al. 2016, Table 5"): (21.3, 5.5),
+                    CROP_320: (21.3, 5.5),
                     HU_RERUN: (22.42, 6.34),
                 }
             ),

@@ -23,8 +23,8 @@ from operator import add
 from torch import Tensor, cat, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import BadOption, Paper, cifar_errors, register, top_errors, torchvision_v1
-from cnnlib.models.resnet import HU_RERUN, WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
+from cnnlib.models.registry import HU_RERUN, BadOption, Paper, cifar_errors, register, top_errors, torchvision_v1
+from cnnlib.models.resnet import WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
 
 PAPER = Paper(
     key="xie2017aggregated",

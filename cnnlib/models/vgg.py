@@ -21,7 +21,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, Published, cifar_errors, register, top_errors, torchvision_v1
+from cnnlib.models.registry import HU_RERUN, Paper, Published, cifar_errors, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="simonyan2015very",
@@ -147,7 +147,7 @@ NORMALISED = {
         138_365_992,
         {
             torchvision_v1("VGG16_BN"): (26.640, 8.484),
-            ("rerun, 1 crop, validation", "Hu et al. 2018, Table 2"): (27.02, 8.81),
+            HU_RERUN: (27.02, 8.81),
         },
     ),
     19: (143_678_248, {torchvision_v1("VGG19_BN"): (25.782, 8.158)}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -25,7 +26,7 @@ def validate(content: Any, schema: str) -> None:
         RecordError: naming the value that does not fit, and why.
     """
     if error := best_match(_validator(schema).iter_errors(content)):
-        raise RecordError(f"{error.json_path}: {error.message}")
+        raise RecordError(f"{error.json_path}: {shorten(error.message, 200)}")
 
 
 @functools.cache

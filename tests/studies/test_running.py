@@ -171,6 +171,10 @@ def test_records_come_back_equal(study, data, tmp_path):
         (lambda content: content["run"].update(budget=None), r"\$\.run\.budget: None is not one of"),
         (lambda content: content["run"]["history"].clear(), r"\$\.run\.history: \[\]"),
         (lambda content: content["run"]["history"][0].update(step=0), r"\$\.run\.history\[0\]\.step: 0 is less than"),
+        (
+            lambda content: content["run"].update(history="no point " * 999),
+            r"\$\.run\.history: 'no point .{,190}\[\.\.\.\]\)",
+        ),
         (lambda content: content["run"]["recipe"].update(lr=0), r"\$\.run\.recipe\.lr: 0 is less than"),
     ],
 )

@@ -65,6 +65,10 @@ def test_records_come_back_equal(runs, folder):
     assert search.load_records("short", folder) == []
 
 
+def test_shipped_records_fit():
+    assert len(search.load_records()) >= 15  # each is compared with the schema as it is read
+
+
 def test_what_is_recorded_is_not_done_again(runs, images, folder, monkeypatch):
     monkeypatch.setattr(search, "_one", lambda *_: pytest.fail("searched again"))
     assert search.run(budget="smoke", data=images, folder=folder, progress=False) == runs

@@ -12,8 +12,8 @@ class StudyError(CnnlibError, ValueError):
 
 
 def failed(failures: Sequence[str], count: int) -> StudyError:
-    """Return the error that says which of ``count`` trainings failed, and why: a line each in ``failures``."""
-    summary = f"{len(failures)} of {count} trainings failed, and the others are recorded"
+    """Return the error that says which of ``count`` trainings are not done, and why: a line each in ``failures``."""
+    summary = f"{len(failures)} of {count} trainings are not done, and the others are recorded"
     return StudyError("\n".join([f"{summary}:", *failures]))
 
 

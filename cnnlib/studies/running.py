@@ -65,7 +65,7 @@ def run(
 
     Raises:
         StudyError: if there is no such arm or budget, or no GPU for several jobs; with a folder also, when all others
-            are done, if trainings failed: it names them and says why.
+            are done, if trainings failed, or another process has them in hand: it names them and says why.
         RecordError: if a record in the folder does not fit the study as it is now; nothing is trained then.
         ArgumentError: if a seed is negative, or ``jobs`` not positive.
     """

@@ -110,7 +110,7 @@ def fit(
         UnknownModel: if there is no such model.
         UnknownDevice: if this machine has no such device.
         CheckpointMismatch: if the checkpoint belongs to another training.
-        CheckpointError: if it is damaged or cannot be written.
+        CheckpointError: if it is damaged or cannot be written, or another training uses it.
         Diverged: if the loss is infinite, not a number, or above 10,000.
         OutOfMemory: with the batch size to try.
         ProcessError: if another process was lost, or was started with other settings.
@@ -131,6 +131,7 @@ def fit(
     try:
         with (
             processes.lost_ones_explained(path),
+            checkpoints.held(path if processes.is_first else None),
             memory_errors_explained(recipe, device),
             memory.kept(device),
             hardware.reproducible(device),

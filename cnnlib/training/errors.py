@@ -32,7 +32,7 @@ class OutOfMemory(CnnlibError, MemoryError):
 
 
 class CheckpointError(CnnlibError, RuntimeError):
-    """A checkpoint that cannot be read or written."""
+    """A checkpoint that cannot be read or written, or that another training uses."""
 
 
 class CheckpointMismatch(CheckpointError):

@@ -29,6 +29,7 @@ from cnnlib.studies import (
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training import Diverged, evaluation
 from cnnlib.training import step as step_module
+from cnnlib.training.checkpoint import held
 from cnnlib.training.interrupts import STOP
 
 
@@ -76,6 +77,16 @@ def test_shipped_records_fit_the_schema_and_were_evaluated_on_as_many_images_as_
     for path in paths:
         run = Record.load(path).run  # which compares it with the schema
         assert run.train.n == min(run.train_images, evaluation.TRAINING_SAMPLE), path
+
+
+def test_what_another_process_trains_is_left_to_it(study, data, tmp_path):
+    path = tmp_path / "test" / "smoke-wide-seed1.checkpoint"
+    with held(path), pytest.raises(StudyError, match=r"1 of 4 .*\n.*wide, seed 1: another training uses"):
+        go(study, data, folder=tmp_path)
+    assert [name for name in names(tmp_path) if name.endswith("json")] == [
+        *("smoke-narrow-seed0.json", "smoke-narrow-seed1.json", "smoke-wide-seed0.json")
+    ]
+    assert len(go(study, data, folder=tmp_path)) == 4
 
 
 def test_arms_and_seeds_named_twice_are_trained_once(study, data):
@@ -288,7 +299,7 @@ def diverging(study):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_training_that_fails_does_not_stop_the_others(diverging, data, tmp_path, monkeypatch, threads, jobs):
-    with pytest.raises(StudyError, match="2 of 6 trainings failed, and the others are recorded:\n") as error:
+    with pytest.raises(StudyError, match="2 of 6 trainings are not done, and the others are recorded:\n") as error:
         go(diverging, data, folder=tmp_path, jobs=jobs)
     assert re.findall(r"test, hot, seed (\d): alexnet-cifar: the loss is .* lower learning rate", str(error.value)) == [
         "0",
@@ -298,7 +309,7 @@ def test_a_training_that_fails_does_not_stop_the_others(diverging, data, tmp_pat
         (arm, seed) for arm in ("wide", "narrow") for seed in (0, 1)
     ]
     steps = count_steps(monkeypatch)
-    with pytest.raises(StudyError, match="1 of 3 trainings failed"):
+    with pytest.raises(StudyError, match="1 of 3 trainings are not done"):
         go(diverging, data, folder=tmp_path, jobs=jobs, seeds=[0])
     assert len(steps) <= 4, "of the one that failed"
 

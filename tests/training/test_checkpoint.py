@@ -123,6 +123,35 @@ def test_loss_scaling_is_continued_too(data, recipe, tmp_path, monkeypatch):
     assert_same(train(data, recipe, precision="fp16", checkpoint=tmp_path / "x"), whole)
 
 
+def test_two_trainings_never_share_a_checkpoint(data, recipe, tmp_path):
+    path = tmp_path / "x"
+    with checkpoint.held(path), pytest.raises(CheckpointError, match=r"another training uses the checkpoint .*x at"):
+        train(data, recipe, checkpoint=path)
+    assert [*tmp_path.iterdir()] == []
+    train(data, recipe, checkpoint=path)
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_killed_process_holds_its_checkpoint_no_more(data, recipe, tmp_path):
+    path = tmp_path / "x"
+    script = f"""
+        import pathlib
+        from cnnlib.training import checkpoint
+        with checkpoint.held(pathlib.Path({str(path)!r})):
+            print("held", flush=True)
+            input()
+    """
+    other = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(CheckpointError, match="another training"):
+            train(data, recipe, checkpoint=path)
+        other.kill()
+    assert train(data, recipe, checkpoint=path).train
+
+
 def test_a_finished_training_is_returned_at_once(data, recipe, tmp_path, monkeypatch):
     whole = train(data, recipe, checkpoint=tmp_path / "x")
     die_at(monkeypatch, 1)

@@ -13,7 +13,8 @@ WIDTH = 100
 # What the table needs where there is no style sheet, as on Colab. Its colours are the page's.
 _STYLE = (
     "<style>.cnn-scroll{overflow-x:auto}.cnn-table caption,.cnn-table th,.cnn-table td{text-align:left}"
-    ".cnn-table .cnn-number{text-align:right;font-variant-numeric:tabular-nums}</style>"
+    ".cnn-table .cnn-number{text-align:right;font-variant-numeric:tabular-nums}"
+    ".cnn-scroll~.cnn-note{margin:0;font-size:smaller}</style>"
 )
 
 
@@ -36,7 +37,7 @@ class Table:
 
     ``str`` gives plain text, wider than 100 characters only if no more can be cut: long names lose their beginning,
     other words their end. In a notebook it is HTML of the class ``cnn-table``, in a frame that scrolls on a narrow
-    screen.
+    screen; the notes stand under it.
     """
 
     caption: str
@@ -76,14 +77,14 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<br><small>{escape(note)}</small>" for note in self.notes)
+        notes = "".join(f'<p class="cnn-note">{escape(note)}</p>' for note in self.notes)
         headings = [column.heading + (f" ({column.unit})" if column.unit else "") for column in self.columns]
         footer = f"<tfoot>{self._html_row(self.footer)}</tfoot>" if self.footer else ""
         return (
             f'{_STYLE}<div class="cnn-scroll" role="group" tabindex="0" aria-label="{escape(self.caption)}">'
-            f'<table class="cnn-table"><caption>{escape(self.caption)}{notes}</caption>'
+            f'<table class="cnn-table"><caption>{escape(self.caption)}</caption>'
             f"<thead>{self._html_row(headings, scopes=('col',) * len(headings))}</thead>"
-            f"<tbody>{''.join(map(self._html_row, self.rows))}</tbody>{footer}</table></div>"
+            f"<tbody>{''.join(map(self._html_row, self.rows))}</tbody>{footer}</table></div>{notes}"
         )
 
     def _html_row(self, cells: Sequence[str], scopes: Sequence[str] = ("row",)) -> str:

@@ -42,7 +42,9 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.add_argument("model", metavar="MODEL", help="a name that `python -m cnnlib models` lists")
-    train.add_argument("--recipe", metavar="NAME", help="a paper's recipe by name; default: that of the model's paper")
+    train.add_argument(
+        "--recipe", metavar="NAME", help="a paper's recipe by name; default: the model family's, or AlexNet's"
+    )
     length = train.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float, metavar="N", help="shorten the recipe to N passes over the data")
     length.add_argument("--steps", type=int, metavar="N", help="shorten the recipe to N steps")

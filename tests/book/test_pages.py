@@ -148,7 +148,7 @@ def test_phone_needs_no_sideways_scrolling(visit, page):
         return one.getBoundingClientRect().right > innerWidth + 1 && !scrolls(one) ? one.outerHTML.slice(0, 120) : null
     }).filter(Boolean)"""
     assert page.evaluate(cut) == []
-    notes = """Array.from(document.querySelectorAll('.cnn-table caption'), one =>
+    notes = """Array.from(document.querySelectorAll('.cnn-table caption, .cnn-note'), one =>
         one.getBoundingClientRect().right > innerWidth ? one.textContent.slice(0, 60) : null).filter(Boolean)"""
     assert page.evaluate(notes) == [], "the notes of a table must be read without scrolling"
 

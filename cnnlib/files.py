@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import filelock
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
@@ -27,6 +29,33 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Within this context nobody else, in this process or another, is in one of the same path.
+
+    The lock lies on a file beside it. It is the system's, and ends with the process, however that ends. Where nothing
+    can be written there is no lock, and nothing to protect.
+
+    Raises:
+        filelock.Timeout: if somebody else is, and this one shall not ``wait``.
+    """
+    beside = path.with_name(f"{path.name}.lock")
+    lock = filelock.FileLock(beside)
+    try:
+        lock.acquire(blocking=wait)
+    except filelock.Timeout:
+        raise
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes it in the release
+            beside.unlink()  # while it is held, so that it is nobody else's
+        lock.release()
 
 
 def write_json(path: str | Path, content: Any) -> Path:

@@ -11,10 +11,11 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
-from cnnlib.files import write_json
+from cnnlib.files import locked, write_json
 from cnnlib.studies.errors import RecordError
 from cnnlib.studies.record import SHIPPED
 from cnnlib.studies.study import Arm, Scale, Study
@@ -45,9 +46,17 @@ def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | Non
     Raises:
         RecordError: if the file is damaged, or made for other arms.
     """
-    path = Path(kept) if kept else None
-    if path and path.exists():
+    if kept is None:
+        return _measured(study, scale, images)["steps"]
+    path = Path(kept)
+    with locked(path, wait=True):  # of several processes one measures, and all train by its numbers
+        if not path.exists():
+            write_json(path, _measured(study, scale, images))
         return load(study, path)["steps"]
+
+
+def _measured(study: Study, scale: Scale, images: ImageSet) -> dict[str, dict[str, Any]]:
+    """Return what the file holds, see :func:`load`."""
     speed = speeds(study, scale, images)
     recipes = {label: scale.recipe(arm.recipe) for label, arm in study.arms.items()}
     reference = recipes[study.equal_time]
@@ -56,9 +65,7 @@ def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | Non
         label: max(1, round(seen * speed[label] / speed[study.equal_time] / recipes[label].batch_size))
         for label in study.arms
     }
-    if path:
-        write_json(path, {"images_per_second": speed, "steps": steps})
-    return steps
+    return {"images_per_second": speed, "steps": steps}
 
 
 def load(study: Study, path: Path) -> dict[str, dict[str, float]]:

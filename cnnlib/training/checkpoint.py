@@ -11,7 +11,7 @@ from typing import Any
 import filelock
 import torch
 
-from cnnlib.files import reason, replacing
+from cnnlib.files import locked, reason, replacing
 from cnnlib.training.errors import CheckpointError, CheckpointMismatch
 from cnnlib.training.recipe import WORDS
 
@@ -22,31 +22,17 @@ FORMAT = 1
 def held(path: Path | None) -> Iterator[None]:
     """Within this context no other training uses the checkpoint; two would write over each other's state.
 
-    The lock lies on a file beside it. It is the system's, and ends with the process, however that ends.
-
     Raises:
-        CheckpointError: if another training holds it.
+        CheckpointError: if another training does.
     """
-    if path is None:
+    with contextlib.ExitStack() as stack:
+        if path:
+            try:
+                stack.enter_context(locked(path, wait=False))
+            except filelock.Timeout:
+                said = f"another training uses the checkpoint {path} at this moment"
+                raise CheckpointError(f"{said}; wait for its end, or give another path") from None
         yield
-        return
-    beside = path.with_name(f"{path.name}.lock")
-    lock = filelock.FileLock(beside)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        raise CheckpointError(
-            f"another training uses the checkpoint {path} at this moment; wait for its end, or give another path"
-        ) from None
-    except OSError:  # nothing can be written here: `write` will say so, and reading harms nobody
-        yield
-        return
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows removes it in the release
-            beside.unlink()  # while it is held, so that it is nobody else's
-        lock.release()
 
 
 def write(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +45,22 @@ def test_lengths_are_measured_once_and_kept(timed, data, speeds, tmp_path):
     assert more[0] == first[0]
     kept = json.loads((tmp_path / "test" / "smoke-lengths.json").read_text())
     assert kept["steps"] == {"wide": 2, "narrow": 4}
+
+
+def test_two_at_once_train_by_the_same_lengths(timed, data, tmp_path, monkeypatch):
+    asked = []
+
+    def slow(study, scale, images):
+        asked.append(study.name)
+        time.sleep(0.3)
+        return {"wide": 500.0 * len(asked), "narrow": 1000.0}
+
+    monkeypatch.setattr(equal_time, "speeds", slow)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(equal_time.lengths, timed, timed.scale("smoke"), data, tmp_path / "x") for _ in range(2)]
+    assert [future.result() for future in both] == 2 * [{"wide": 2, "narrow": 4}]
+    assert len(asked) == 1
+    assert [*tmp_path.iterdir()] == [tmp_path / "x"]
 
 
 def test_lengths_are_published_with_the_records(timed, data, speeds, tmp_path):

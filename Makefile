@@ -21,8 +21,9 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 # A page that gave a warning must give it again, so the cache of a failed build is dropped.
+# One thread: two on cores that are in use wait for each other, and claims took ten times as long to compute.
 book: $(READY)  ## build the HTML; shows the committed outputs, trains nothing
-	@$(PY) -c 'from jupyter_book.cli.main import main; main()' build . -W -n --keep-going --quiet || \
+	@OMP_NUM_THREADS=1 $(PY) -c 'from jupyter_book.cli.main import main; main()' build . -W -n --keep-going --quiet || \
 	  { rm -rf _build/.doctrees; exit 1; }
 
 # One thread a process: so two processes on two cores are fastest.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -36,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 2 after an error that the user can mend, 130 after Ctrl-C."""
+    """Run one command. Returns the exit status: 0, 2 after an error that the user can mend, 130 after Ctrl-C.
+
+    After Ctrl-C the process ignores every further one.
+    """
     try:
         options = parser().parse_args(arguments)
         status = options.run(options) or 0
@@ -46,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:  # that of a training says how to continue
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to stop: one more would end in a traceback
         print(f"\n{str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of `python -m cnnlib models | head` has seen enough

@@ -35,8 +35,8 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Within this context nobody else, in this process or another, is in one of the same path.
 
-    The lock lies on a file beside it. It is the system's, and ends with the process, however that ends. Where nothing
-    can be written there is no lock, and nothing to protect.
+    The lock lies on a file beside it. It is the system's, and ends with the process, however that ends. There is none
+    where nothing can be written, and so nothing is to protect, nor where the file system knows no locks.
 
     Raises:
         filelock.Timeout: if somebody else is, and this one shall not ``wait``.
@@ -47,7 +47,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         lock.acquire(blocking=wait)
     except filelock.Timeout:
         raise
-    except OSError:
+    except (OSError, NotImplementedError):  # the latter from filelock, where the file system knows no locks
         yield
         return
     try:

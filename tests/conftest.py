@@ -1,7 +1,8 @@
-"""What tests of several areas share: the command line, and the browser for explorers and built pages."""
+"""What tests of several areas share: Ctrl-C, the command line, and the browser for explorers and built pages."""
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,6 +18,14 @@ QUIET = (
     "--no-first-run",
     "--disable-quic",
 )
+
+
+@pytest.fixture(autouse=True)
+def _listens_to_ctrl_c() -> Iterator[None]:
+    """A command that it has stopped ignores it from then on, as does all that a shell has put into the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -12,19 +12,11 @@ import pytest
 from cnnlib.__main__ import main
 
 
-@pytest.fixture
-def _listens_to_ctrl_c():
-    """A job in the background of a shell ignores it, and so would the tests."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_listens_to_ctrl_c")
 def test_ctrl_c_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("cnnlib.models.registry.available", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert main(["models"]) == 130
     assert capsys.readouterr() == ("", "\ninterrupted\n")
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "or one more would break into the end of the process"
 
 
 def test_an_error_that_can_be_mended_is_one_line(capsys):

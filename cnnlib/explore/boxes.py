@@ -49,8 +49,8 @@ def volumes(
     """Draw what each layer of a chain-like network puts out, from left to right.
 
     Height and width of a box are those of the maps, its thickness the number of channels, each to its own scale.
-    Vectors stand upright, their length to a third scale. With a module instead of a table, the window of each
-    convolution and pooling is drawn on the map that it reads.
+    Vectors stand upright, their length to a third scale. Outputs that are neither are left out. With a module instead
+    of a table, the window of each convolution and pooling is drawn on the map that it reads.
 
     Args:
         network: a layer table, or a module, which is measured for ``input_size``.
@@ -88,7 +88,7 @@ def _volumes(network: nn.Module | LayerTable, input_size: Sequence[int] | None) 
     boxes = [Volume("input", tuple(table.input_size))]
     for row in table.rows:
         same = row.output_shape == boxes[-1].shape and not row.parameters
-        if row.output_shape and not same and not any(kind in row.kind for kind in _PASSED_OVER):
+        if len(row.output_shape) in (1, 3) and not same and not any(kind in row.kind for kind in _PASSED_OVER):
             boxes.append(Volume(row.name, row.output_shape, kernels.get(row.name)))
     if not any(len(box.shape) == 3 for box in boxes):
         raise NothingToDraw(f"{table.model} has no feature maps (channels, height, width) to draw")

@@ -77,6 +77,7 @@ class Measured:
 
     Raises:
         NothingMeasured: if there is no depth of which both a plain and a residual net were probed.
+        NothingToDraw: if a probed net is of another kind.
     """
 
     def __init__(self, records: Sequence[Record]):
@@ -172,6 +173,7 @@ def depth_explorer(records: Sequence[Record], id: str = "depth", *, depth: int |
 
     Raises:
         NothingMeasured: if there are no records of both kinds of net at a depth, or none at this one.
+        NothingToDraw: if a record is of another kind of net.
     """
     measured = Measured(records)
     settings = measured.settings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
@@ -46,8 +45,7 @@ def arriving_gradients(panels: Mapping[str, Sequence[Record]]) -> Figure:
         for column, (heading, panel) in enumerate(panels.items()):
             for row, when in enumerate(("initial", "trained")):
                 axes = grid[row][column]
-                arms = {arm: list(group) for arm, group in groupby(panel, key=lambda record: record.arm)}
-                for index, (arm, group) in enumerate(arms.items()):
+                for index, (arm, group) in enumerate(_by_arm(panel).items()):
                     values = _gradients(group, when)
                     places = [place / (len(values) - 1) for place in range(len(values))]
                     _line(axes, places, values, index, label=arm, every=max(1, len(values) // 6))
@@ -63,6 +61,14 @@ def arriving_gradients(panels: Mapping[str, Sequence[Record]]) -> Figure:
             axes.set_ylabel("gradient, root mean square")
     figure.set_label(f"The gradient of the loss by the output of each convolution. {'; '.join(words)}.")
     return figure
+
+
+def _by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Return the records of each arm, in whatever order they come."""
+    arms: dict[str, list[Record]] = {}
+    for record in records:
+        arms.setdefault(record.arm, []).append(record)
+    return arms
 
 
 def _gradients(records: Sequence[Record], when: str) -> list[float]:
@@ -86,10 +92,7 @@ def error_gaps(panels: Mapping[str, Sequence[Record]]) -> Figure:
     panels = {heading: records for heading, records in panels.items() if records}
     if not panels:
         raise NothingToDraw("error_gaps needs at least one record")
-    groups = {
-        heading: {arm: list(group) for arm, group in groupby(records, key=lambda record: record.arm)}
-        for heading, records in panels.items()
-    }
+    groups = {heading: _by_arm(records) for heading, records in panels.items()}
     counts = [len(arms) for arms in groups.values()]
     words = []
     with matplotlib.rc_context(style.rc()):

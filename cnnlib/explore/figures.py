@@ -110,7 +110,7 @@ def samples(image_set: ImageSet, *, per_class: int = 3, classes: Sequence[str] |
         classes: names; by default the first ten.
 
     Raises:
-        NothingToDraw: if the data set has no class of a given name.
+        NothingToDraw: if the data set has no class of a given name, or too few images of one.
     """
     chosen = list(image_set.classes[:10]) if classes is None else list(classes)
     missing = [name for name in chosen if name not in image_set.classes]
@@ -119,6 +119,8 @@ def samples(image_set: ImageSet, *, per_class: int = 3, classes: Sequence[str] |
     columns = []
     for name in chosen:
         of_class = (image_set.train_labels == image_set.classes.index(name)).nonzero().flatten()[:per_class]
+        if len(of_class) < per_class:
+            raise NothingToDraw(f"{image_set.name} has {len(of_class)} training images of {name!r}, not {per_class}")
         columns.append(image_set.train_images[of_class].cpu())
     pictures = torch.stack(columns, dim=1).flatten(0, 1)
     title = f"{image_set.name}: training images"

@@ -35,7 +35,8 @@ def head_gradients(
         title: of the figure.
 
     Raises:
-        NothingToDraw: if there is nothing to draw, or the parts of a panel differ.
+        NothingToDraw: if there is nothing to draw, the parts of a panel differ, or none of them is called as in
+            ``heads_after``.
     """
     if not measured or not all(measured.values()):
         raise NothingToDraw("head_gradients needs at least one measurement a panel")
@@ -47,6 +48,8 @@ def head_gradients(
             parts = [row.part.rpartition("inception")[2] for row in runs[0]]
             if any([row.part for row in run] != [row.part for row in runs[0]] for run in runs):
                 raise NothingToDraw(f"the measurements of {label!r} are of different parts")
+            if unknown := [part for part in heads_after if part not in parts]:
+                raise NothingToDraw(f"{label!r} has no part {unknown[0]!r}; choose from {', '.join(parts)}")
             where = np.arange(len(parts))
             for index, (attribute, name) in enumerate(_SERIES):
                 sizes = np.array([[getattr(row, attribute) for row in run] for run in runs])

@@ -192,10 +192,10 @@ def _ranges(statements: Sequence[_Statement], lines: Sequence[str]) -> list[tupl
 # ---- the figure ------------------------------------------------------------------------------------------------------
 
 _COLOURED = {
-    **{Comment: "c", String: "s", Number: "n", Keyword: "k", Operator.Word: "k"},
+    **{Comment: "c", String: "s", Number: "m", Keyword: "k", Operator.Word: "k"},
     **{Name.Function: "d", Name.Class: "d", Name.Decorator: "a"},
 }
-"""What is coloured, and its class in ``source.css``."""
+"""What is coloured, and its class in ``source.css``; ``n``, ``p`` and ``w`` are those that the book takes away."""
 
 
 def _figure(name: str, caption: str, text: str) -> Html:

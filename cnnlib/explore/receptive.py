@@ -289,6 +289,8 @@ def _checked(start: str | Stack) -> Stack:
     if not 1 <= len(start.layers) <= MOST_LAYERS:
         raise NoSuchStack(f"the explorer draws 1 to {MOST_LAYERS} layers, not {len(start.layers)}")
     for number, layer in enumerate(start.layers, 1):
+        if len(layer) != len(RANGES):
+            raise NoSuchStack(f"layer {number} has {len(layer)} numbers; give {', '.join(RANGES)}")
         for (name, values), value in zip(RANGES.items(), layer, strict=True):
             if value not in values:
                 raise NoSuchStack(f"layer {number} has a {name} of {value}; choose from {values[0]} to {values[-1]}")

@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from cnnlib.explore import style
+from cnnlib.explore.boxes import NothingToDraw
 from cnnlib.studies.released import Released, frontier
 
 _LIGHT = style.PALETTE["light"]
@@ -25,7 +26,13 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
         weights: what :func:`cnnlib.studies.released.released` returns.
         named: architectures whose name is written beside their first weights.
         two: an architecture of which there are two trainings; an arrow leads from the first to the second.
+
+    Raises:
+        NothingToDraw: if there are no weights of ``two``, or of one of ``named``.
     """
+    names = {one.name for one in weights}
+    if unknown := [name for name in (two, *named) if name not in names]:
+        raise NothingToDraw(f"released_errors was given no weights of {', '.join(unknown)}")
     kinds = {kind: [one for one in weights if _kind(one) == kind] for kind in _KINDS}
     best = frontier(one for one in weights if one.convolutional)
     with matplotlib.rc_context(style.rc()):

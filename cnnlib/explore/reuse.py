@@ -99,6 +99,7 @@ def memory_by_depth(lines: Mapping[str, Mapping[int, int]], *, title: str) -> Fi
         figure = Figure(figsize=(7.2, 3.8), layout="constrained")
         axes = figure.subplots()
         for index, (name, by_depth) in enumerate(lines.items()):
+            index %= len(style.ACCENTS)
             axes.plot(
                 list(by_depth),
                 [size / 1e6 for size in by_depth.values()],

@@ -33,9 +33,9 @@ def speed_up(speeds: Sequence[Speed], *, work: str = "forward") -> Figure:
         work: ``"forward"`` or ``"training"``.
 
     Raises:
-        NothingToDraw: if there is no record.
+        NothingToDraw: if there is no record, or one without such times.
     """
-    _require(speeds)
+    _require(speeds, work)
     told = []
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.6, 3.6), layout="constrained")
@@ -83,13 +83,13 @@ def roofline(speeds: Sequence[Speed], *, batch_size: int | None = None, work: st
 
     Args:
         speeds: records of times.
-        batch_size: default the largest of each record.
+        batch_size: default the largest of each record for this work.
         work: ``"forward"`` or ``"training"``.
 
     Raises:
-        NothingToDraw: if there is no record.
+        NothingToDraw: if there is no record, or one without such times.
     """
-    _require(speeds)
+    _require(speeds, work, batch_size)
     told = []
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.6, 3.8), layout="constrained")
@@ -104,7 +104,7 @@ def roofline(speeds: Sequence[Speed], *, batch_size: int | None = None, work: st
 
 
 def _draw_roof(axes: Axes, speed: Speed, batch_size: int | None, work: str) -> str:
-    batch_size = batch_size or max(row.batch_size for row in speed.layers)
+    batch_size = batch_size or max(row.batch_size for row in speed.layers if row.work == work)
     rows = [row for row in speed.layers if (row.batch_size, row.work) == (batch_size, work) and row.kind in KINDS[:3]]
     channels = sorted({row.channels for row in rows})
     edge = speed.limits.operations / speed.limits.bytes
@@ -143,6 +143,12 @@ def _short(speed: Speed) -> str:
     return f"{name.replace('NVIDIA ', '')[:24]}, {how.rstrip(')').removesuffix(', eager')}"
 
 
-def _require(speeds: Sequence[Speed]) -> None:
+def _require(speeds: Sequence[Speed], work: str, batch_size: int | None = None) -> None:
     if not speeds:
         raise NothingToDraw("there is no record of times; `python -m cnnlib speed` measures one")
+    for speed in speeds:
+        recorded = sorted({(row.work, row.batch_size) for row in speed.layers})
+        if not any(done == work and batch_size in (None, size) for done, size in recorded):
+            wanted = f"{work!r}" if batch_size is None else f"{work!r} with batch {batch_size}"
+            choices = ", ".join(f"{done!r} with batch {size}" for done, size in recorded)
+            raise NothingToDraw(f"{speed.hardware} has no times of {wanted}; recorded are {choices or 'none'}")

@@ -96,7 +96,7 @@ def css() -> str:
     return (
         f":root,html[data-theme=light]{{{light}}}\n"
         "html[data-theme=dark],html[theme=dark],body[data-jp-theme-light=false],body.vscode-dark,"
-        f"body.vscode-high-contrast{{{dark}}}\n"
+        f"body.vscode-high-contrast:not(.vscode-high-contrast-light){{{dark}}}\n"
         "@media (prefers-color-scheme:dark){html:not([data-theme],[theme])"
         f" body:not([data-jp-theme-light],[class*=vscode]){{{dark}}}}}\n"
     )

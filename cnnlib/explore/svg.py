@@ -97,7 +97,7 @@ class Sheet:
                 value = prefix + value
             elif name == f"{_XLINK}href":
                 value = _small(value) if value.startswith("data:") else value.replace("#", f"#{prefix}")
-            elif name in ("d", "points", "x", "y", "width", "height", "transform"):
+            elif name in ("d", "points", "x", "y", "width", "height", "transform") and not value.startswith("matrix("):
                 value = _rounded(value)
             value = value.replace("url(#", f"url(#{prefix}")
             if name == "transform" and value.startswith("rotate(0 "):

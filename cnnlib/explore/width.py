@@ -64,11 +64,11 @@ def wide_network(depth: int, k: float) -> Html:
 
     Raises:
         BadOption: if ``depth`` is not 6n + 4.
-        NotDrawn: if ``k`` is not in (0, 12].
+        NotDrawn: if ``k`` is not in [1/16, 12]. Below, the first stage would have no map.
     """
+    if not 1 / 16 <= k <= 12:
+        raise NotDrawn(f"a network {k:g} times as wide cannot be drawn; k goes from 1/16 to 12")
     cost = wide_cost(depth, k)
-    if not 0 < k <= 12:
-        raise NotDrawn(f"a network {k:g} times as wide does not fit into the drawing; k goes to 12")
     blocks = (depth - 4) // 6
     widths = [int(maps * k) for maps in (16, 32, 64)]
     middle = _PER_MAP * 64 * 12 / 2 + 4

@@ -19,6 +19,7 @@ from cnnlib.measure.layers import LayerRow, LayerTable, activation_bytes, count_
 from cnnlib.measure.lesions import Lesion, lesions
 from cnnlib.measure.memory import OPTIMIZER_STATES, TrainingMemory, training_memory
 from cnnlib.measure.projection import Projection, bottleneck_projections, projection
+from cnnlib.measure.responses import BlockResponse, block_responses
 from cnnlib.measure.reuse import SourceWeights, source_weights
 from cnnlib.measure.shattering import gradient_correlation
 from cnnlib.measure.similarity import features, nearest, perceptual_distance, pixel_distance, same_class

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from cnnlib.measure.dry_run import example, own_random_numbers, private_copy, with_gradient
+from cnnlib.measure.dry_run import example, own_random_numbers, private_copy, require_fit, with_gradient
 from cnnlib.measure.errors import BadArgument
 
 
@@ -25,10 +25,13 @@ def allocated_peak(
         backward: in training mode, forward and backward; else forward in evaluation mode, with nothing kept.
 
     Raises:
-        BadArgument: if the batch is empty, or the network has lazy modules that have not seen an input yet.
+        BadArgument: if the batch is empty, ``input_size`` is no shape of one image, or the network has lazy modules
+            that have not seen an input yet.
+        DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
     if batch_size < 1:
         raise BadArgument(f"batch_size must be at least 1, not {batch_size}")
+    require_fit(model, input_size, batch_size)
     net = private_copy(model).train(backward)
     images = example(net).new_zeros(batch_size, *input_size)
 

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from cnnlib.errors import CnnlibError, first_line
-from cnnlib.measure.errors import BadArgument, DoesNotFit
+from cnnlib.measure.errors import BadArgument, DoesNotFit, UnknownLayer
 from cnnlib.measure.rendering import shape_text
 
 Result = TypeVar("Result")
@@ -31,6 +31,9 @@ LARGEST_TRIED = 512
 
 def private_copy(model: nn.Module, *, meta: bool = False) -> nn.Module:
     """Return a copy in evaluation mode, without hooks; with ``meta`` its tensors have shapes but no values.
+
+    Weights that a hook computes at each call, as that of the old ``torch.nn.utils.weight_norm`` does, stay what they
+    were at the last one. Parametrizations are no hooks and are kept.
 
     Raises:
         BadArgument: if it is no network, or has lazy modules that have not seen an input yet.
@@ -81,6 +84,26 @@ def on_copy(
     if isinstance(failure, RuntimeError | ValueError):
         raise DoesNotFit(_why(model, input_size, failure)) from failure
     raise failure
+
+
+def require_fit(model: nn.Module, input_size: tuple[int, ...], batch_size: int) -> None:
+    """Raise the errors of :func:`on_copy` unless the network takes such images."""
+    with torch.no_grad():
+        on_copy(model, tuple(input_size), lambda net, images: net(images), batch_size)
+
+
+def named_layers(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """Return the modules of these names.
+
+    Raises:
+        UnknownLayer: if the network has no module of one of them.
+    """
+    modules, found = dict(net.named_modules()), {}
+    for name in names:
+        if name not in modules:
+            raise UnknownLayer(name, filter(None, modules))
+        found[name] = modules[name]
+    return found
 
 
 _SAME_SIZE = (nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Hardswish, nn.Hardsigmoid)

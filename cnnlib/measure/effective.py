@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import example, private_copy
-from cnnlib.measure.errors import BadArgument, UnknownLayer
+from cnnlib.measure.dry_run import example, named_layers, private_copy
+from cnnlib.measure.errors import BadArgument
 
 BATCH = 8
 """Images that go through the network together."""
@@ -49,16 +49,14 @@ def effective_receptive_field(
     if images.ndim != 4:
         raise BadArgument(f"images must have the shape (N, C, H, W), not {tuple(images.shape)}")
 
-    modules = dict(net.named_modules())
-    if layer is not None and layer not in modules:
-        raise UnknownLayer(layer, filter(None, modules))
+    modules = net.modules() if layer is None else named_layers(net, [layer]).values()
     maps: list[Tensor] = []
 
     def keep(_: nn.Module, __: object, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and (layer is not None or output.shape[-2:].numel() > 1):
             maps[:] = [output.clone()]  # a copy, because the next layer may write into the output
 
-    for module in modules.values() if layer is None else [modules[layer]]:
+    for module in modules:
         module.register_forward_hook(keep)
 
     total = torch.zeros(images.shape[-2:], dtype=torch.float64)

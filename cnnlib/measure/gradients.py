@@ -52,11 +52,12 @@ class BlockFlow:
 
 
 def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flow, ...]:
-    """Return signal and gradient at every convolution and linear layer, in the order of their calls.
+    """Return signal and gradient at every 2D convolution and linear layer, in the order of their calls.
 
     The loss is the mean cross-entropy in training mode, so batch normalisation takes the statistics of these images.
     It is computed on a private copy: the network and its statistics stay as they are, and so do the random numbers.
-    Frozen layers are measured like the others.
+    Frozen layers are measured like the others; those whose weight is no parameter but computed, as by weight
+    normalisation, are left out.
 
     Args:
         model: the network.
@@ -95,6 +96,7 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
         images: float (N, C, H, W), normalised, on the network's device.
         labels: int64 (N,).
         branch: the name that the residual branch has in every block; a module with a child of this name is a block.
+            A branch may be a list of modules. What a branch holds is no block, whatever its children are called.
 
     Raises:
         BadArgument: if the network has no such block that the images reach.
@@ -102,15 +104,14 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
     passes = []
     for cut in (False, True):
         net = private_copy(model).train().requires_grad_()
-        blocks = [(name, block) for name, block in net.named_modules() if branch in dict(block.named_children())]
-        outputs = _outputs(net, [block for _, block in blocks])
+        names = _blocks(net, branch)
+        outputs = _outputs(net, list(names))
         if cut:
-            for _, block in blocks:
-                block.get_submodule(branch).register_forward_pre_hook(
-                    lambda f, inputs: tuple(x.detach() for x in inputs)
-                )
+            for block in names:
+                f = block.get_submodule(branch)
+                for part in f if isinstance(f, nn.ModuleList) else [f]:  # a list is never called itself
+                    part.register_forward_pre_hook(lambda part, inputs: tuple(x.detach() for x in inputs))
         _backward(net, images, labels)
-        names = {block: name for name, block in blocks}
         passes.append([(names[block], output) for block, output in outputs.items() if output.grad is not None])
     if not passes[0]:
         raise BadArgument(f"{type(model).__name__} has no block with a branch {branch!r} that the images reach")
@@ -124,6 +125,17 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
         )
         for name, output in passes[0]
     )
+
+
+def _blocks(net: nn.Module, branch: str) -> dict[nn.Module, str]:
+    """Return the modules with a child of this name, and their own names."""
+    blocks: dict[nn.Module, str] = {}
+    inside: set[nn.Module] = set()
+    for name, module in net.named_modules():
+        if module not in inside and branch in dict(module.named_children()):
+            blocks[module] = name
+            inside.update(module.get_submodule(branch).modules())
+    return blocks
 
 
 def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor]:

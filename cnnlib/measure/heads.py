@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import own_random_numbers, private_copy
+from cnnlib.measure.dry_run import named_layers, own_random_numbers, private_copy
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.gradients import rms
 from cnnlib.models.layers import WithAuxiliary
@@ -55,15 +55,15 @@ def head_gradients(
 
     The losses are mean cross-entropies in training mode, those of the heads times the network's ``auxiliary_weight``.
     They are computed on a private copy with dropout drawn from a fixed seed: the network and its statistics stay as
-    they are, and so do the random numbers. Weights of convolutions and linear layers count, biases, normalisation and
-    what is frozen do not.
+    they are, and so do the random numbers. Weights of 2D convolutions and linear layers count; biases, normalisation
+    and what is frozen do not.
 
     Args:
         model: a network that returns :class:`cnnlib.models.layers.WithAuxiliary` in training mode.
         images: float (N, C, H, W), normalised, on the network's device.
         labels: int64 (N,).
-        parts: names of modules of the network, each measured as a whole. By default every convolution and linear layer
-            that the network's own answer depends on, in the order of their calls.
+        parts: names of modules of the network, each measured as a whole. By default every 2D convolution and linear
+            layer that the network's own answer depends on, in the order of their calls.
 
     Returns:
         One entry a part.
@@ -71,8 +71,10 @@ def head_gradients(
     Raises:
         BadArgument: if the network has no auxiliary heads, or its answer does not depend on the weights of a part, or
             on any.
+        UnknownLayer: if the network has no module of the name of a part.
     """
     net = private_copy(model).train()
+    named_layers(net, parts or ())
     called: dict[nn.Module, None] = {}
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:

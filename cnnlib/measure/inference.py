@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnnlib.measure.allocated import allocated_peak
-from cnnlib.measure.dry_run import example, private_copy
+from cnnlib.measure.dry_run import example, private_copy, require_fit
 from cnnlib.measure.errors import BadArgument
 
 
@@ -53,10 +53,13 @@ def inference(
         repeats: how many passes.
 
     Raises:
-        BadArgument: if there is no pass or no image.
+        BadArgument: if there is no pass or no image, ``input_size`` is no shape of one image, or the network has lazy
+            modules that have not seen an input yet.
+        DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
     if repeats < 1 or batch_size < 1:
         raise BadArgument("inference needs at least one pass of at least one image")
+    require_fit(model, input_size, batch_size)
     net = private_copy(model)
     images = example(net).new_zeros(batch_size, *input_size)
     seconds = []

@@ -8,6 +8,7 @@ papers' 15.5 G.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 import torchinfo
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnlib.measure.dry_run import Memory, on_copy, skip_arithmetic
@@ -175,7 +177,7 @@ def multiply_adds(model: nn.Module, input_size: tuple[int, ...]) -> int:
     """
 
     def measure(net: nn.Module, images: Tensor) -> int:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), _counter() as counter:
             net(images)
         return counter.get_total_flops() // 2
 
@@ -208,6 +210,18 @@ def activation_bytes(model: nn.Module, input_size: tuple[int, ...]) -> int:
     return on_copy(model, tuple(input_size), measure)
 
 
+@contextlib.contextmanager
+def _counter() -> Iterator[FlopCounterMode]:
+    """Return PyTorch's counter, and let attention be made of matrix products: it knows no CPU kernel of attention."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            yield counter
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
 @dataclass
 class _Call:
     """What one call of a module adds by itself, without the modules that it calls."""
@@ -235,7 +249,7 @@ class _Call:
 
 def _watch(net: nn.Module, images: Tensor) -> tuple[list[_Call], list[LayerRow]]:
     """Run the network. Return its module calls in the order in which they ended, and rows for what was not called."""
-    with FlopCounterMode(display=False) as counter:
+    with _counter() as counter:
         watcher = _Watcher(net, images, counter)
         try:
             summary = torchinfo.summary(net, input_data=images, mode="eval", verbose=0)

@@ -30,24 +30,26 @@ class Lesion:
     error: float
 
 
-def lesions(net: ResNet, images: Tensor, labels: Tensor, batch_size: int = 500) -> tuple[Lesion, ...]:
+def lesions(model: ResNet, images: Tensor, labels: Tensor, *, batch_size: int = 500) -> tuple[Lesion, ...]:
     """Return the error of the whole net, then of the net without each of its blocks, one at a time.
 
     Batch normalisation uses its running statistics, and nothing is trained again. The net stays as it is.
 
     Args:
-        net: plain or residual.
+        model: the net, plain or residual.
         images: float (N, C, H, W), normalised, on the net's device.
         labels: int64 (N,), likewise.
         batch_size: images at a time.
 
     Raises:
-        BadArgument: if there are no images.
+        BadArgument: if there are no images, or the net is no ResNet of this package.
         cnnlib.models.BadOption: if the net has blocks that are neither plain nor residual.
     """
     if not len(images):
         raise BadArgument("lesions needs at least one image")
-    net = private_copy(net)
+    if not isinstance(model, ResNet):
+        raise BadArgument(f"only a ResNet of this package has blocks to take out, and this is a {type(model).__name__}")
+    net = private_copy(model)
     tried = [("", net), *((name, without_block(net, name)) for name in block_names(net))]
     return tuple(Lesion(name, _error(one, images, labels, batch_size)) for name, one in tried)
 

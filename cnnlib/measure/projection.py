@@ -77,7 +77,8 @@ def projection(features: Tensor, weight: Tensor, *, draws: int = 8) -> Projectio
 def bottleneck_projections(model: nn.Module, images: Tensor) -> dict[str, Projection]:
     """Return :func:`projection` for every 1x1 convolution of a network that makes fewer maps than it reads.
 
-    The network is run in evaluation mode on a private copy.
+    The network is run in evaluation mode on a private copy. A convolution of maps of one pixel is left out: it is a
+    linear layer, such as those of squeeze and excitation.
 
     Args:
         model: the network.
@@ -85,13 +86,17 @@ def bottleneck_projections(model: nn.Module, images: Tensor) -> dict[str, Projec
 
     Returns:
         By the names of the convolutions, in the order of their calls.
+
+    Raises:
+        BadArgument: if all maps that one of them reads are constant.
     """
     net = private_copy(model)
     names = {layer: name for name, layer in net.named_modules()}
     found: dict[str, Projection] = {}
 
     def look(layer: nn.Conv2d, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        found[names[layer]] = projection(inputs[0], layer.weight)
+        if inputs[0].shape[-2:].numel() > 1:
+            found[names[layer]] = projection(inputs[0], layer.weight)
 
     for layer in net.modules():
         one_by_one = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1

@@ -44,11 +44,12 @@ def source_weights(model: nn.Module) -> tuple[SourceWeights, ...]:
     for block, after in pairwise(parts):
         if isinstance(block, Transition):
             continue
-        readers = [layer.conv1 for layer in block]
+        readers = [layer.conv1 for layer in block] + ([] if after is None else [after.conv])
         enters = readers[0].norm.num_features
         sizes = [enters, *(layer[-1].conv.out_channels for layer in map(_convolutions, block))]
         pairs = [(reader.norm, reader.conv.weight) for reader in readers]
-        pairs.append(_reader(after.conv) if after is not None else (model.norm, model.fc.weight))
+        if after is None:
+            pairs.append((model.norm, model.fc.weight))
         found.append(
             SourceWeights(
                 len(found) + 1,
@@ -61,10 +62,6 @@ def source_weights(model: nn.Module) -> tuple[SourceWeights, ...]:
 
 def _convolutions(layer: nn.Module) -> list[BNReLUConv]:
     return [part for part in layer.children() if isinstance(part, BNReLUConv)]
-
-
-def _reader(part: BNReLUConv) -> tuple[nn.BatchNorm2d, Tensor]:
-    return part.norm, part.conv.weight
 
 
 def _means(weight: Tensor, gain: Tensor | None, sizes: list[int]) -> tuple[float, ...]:

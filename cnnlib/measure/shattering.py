@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import main_answer, own_random_numbers, private_copy
-from cnnlib.measure.errors import BadArgument, UnknownLayer
+from cnnlib.measure.dry_run import main_answer, named_layers, own_random_numbers, private_copy
+from cnnlib.measure.errors import BadArgument
 
 
 def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tuple[float, ...]:
     """Return how alike the gradients at neighbouring images are, by the output of each layer.
 
-    The gradient is that of the first logit of an image by what the layer puts out for it, in training mode, where batch
-    normalisation takes the statistics of these images. Alike means the cosine between the gradients at images *i* and
-    *i* + 1, averaged over *i*: 1 where the gradient does not change along the line, about 0 where neighbours have
-    nothing in common. Measured on a private copy: the network stays as it is.
+    The gradient is that of the sum of the images' first logits by what the layer puts out for each of them, in training
+    mode. There batch normalisation takes the statistics of these images, so a part of it comes by the other images'
+    logits. Alike means the cosine between the gradients at images *i* and *i* + 1, averaged over *i*: 1 where the
+    gradient does not change along the line, about 0 where neighbours have nothing in common. Measured on a private
+    copy: the network stays as it is.
 
     Args:
         model: the network.
@@ -31,16 +32,16 @@ def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]
         layers: names of modules of the network; ``""`` means the images themselves.
 
     Raises:
-        BadArgument: if there are fewer than two images, or the first logit does not depend on what a layer puts out.
+        BadArgument: if there are fewer than two images or no layers, or the first logit does not depend on what a layer
+            puts out.
         UnknownLayer: if the network has no such layer.
     """
     if len(images) < 2:
         raise BadArgument("neighbouring gradients need at least two images")
+    if not layers:
+        raise BadArgument("gradient_correlation needs at least one layer")
     net = private_copy(model).train()
-    modules = dict(net.named_modules())
-    for name in layers:
-        if name not in modules:
-            raise UnknownLayer(name, filter(None, modules))
+    modules = named_layers(net, layers)
     images = images.detach().clone().requires_grad_()
     kept: dict[str, Tensor] = {"": images}
 
@@ -50,7 +51,7 @@ def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]
         kept[name] = output
         return output.clone()  # the next layer may write into what it gets
 
-    for name in filter(None, layers):
+    for name in filter(None, modules):
         modules[name].register_forward_hook(lambda layer, inputs, output, name=name: keep(name, output))
     with torch.enable_grad(), own_random_numbers(images.device):
         first = main_answer(net(images))[:, 0].sum()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import example, private_copy
-from cnnlib.measure.errors import BadArgument, UnknownLayer
+from cnnlib.measure.dry_run import example, named_layers, private_copy
+from cnnlib.measure.errors import BadArgument
 
 BATCH = 250
 """Images that go through the network together."""
@@ -56,8 +56,7 @@ def nearest(vectors: Tensor, queries: Tensor, count: int = 5, metric: str = "euc
     if not 1 <= count < len(vectors):
         raise BadArgument(f"{count} neighbours of {len(vectors)} vectors cannot be had")
     vectors = vectors.flatten(1).float()
-    if metric == "cosine":
-        vectors = F.normalize(vectors)
+    vectors = F.normalize(vectors) if metric == "cosine" else vectors - vectors.mean(0)  # a large mean costs digits
     squares = vectors.square().sum(1)
     found = []
     for part in queries.split(BATCH):
@@ -116,15 +115,11 @@ def perceptual_distance(model: nn.Module, images: Tensor, others: Tensor, layers
 def _outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
     """Return the outputs of layers for all images, float32 on the CPU."""
     net = private_copy(model)
-    modules = dict(net.named_modules())
-    for layer in layers:
-        if layer not in modules:
-            raise UnknownLayer(layer, filter(None, modules))
     of_weights = example(net)
     now: dict[str, Tensor] = {}
-    for layer in layers:
+    for layer, module in named_layers(net, layers).items():
         # A copy, because the next layer may write into the output.
-        modules[layer].register_forward_hook(
+        module.register_forward_hook(
             lambda _, __, output, layer=layer: now.update({layer: output.clone()} if isinstance(output, Tensor) else {})
         )
     parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
@@ -132,7 +127,7 @@ def _outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Te
         for batch in images.split(BATCH):
             now.clear()
             net(batch.to(of_weights))
-            for layer in layers:
+            for layer in parts:
                 if layer not in now or now[layer].shape[:1] != batch.shape[:1]:
                     raise BadArgument(f"{layer!r} is not called, or puts out no tensor with a row for each image")
                 parts[layer].append(now[layer].float().cpu())

@@ -154,9 +154,15 @@ def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = 
         skip_arithmetic(net)
         walk = _Walk(net, graph, tracer.owner)
         walk.run(images)
+        if not walk.rows:
+            raise NotTraceable(
+                f"the forward of {type(net).__name__} must take the images as an argument of its own, not in *args. "
+                "effective_receptive_field measures the field of any network"
+            )
         calls = {
-            name: tuple(walk.row_of[node] for node in nodes if node in walk.row_of)
-            for name, nodes in tracer.calls.items()
+            name: tuple(walk.row_of[node] for node in nodes)
+            for name, called in tracer.calls.items()
+            if (nodes := [node for node in called if node in walk.row_of])
         }
         return ReceptiveField(type(net).__name__, tuple(input_size), tuple(walk.rows), calls)
 
@@ -373,7 +379,7 @@ contiguous clone detach to float half double type type_as expand_as
 _POINTWISE = frozenset(_POINTWISE_NAMES.split())
 _POINTWISE_MODULES = (
     *(getattr(nn, name) for name in nn.modules.activation.__all__ if name not in ("MultiheadAttention", "GLU")),
-    *(nn.BatchNorm2d, nn.SyncBatchNorm, nn.LocalResponseNorm, nn.ChannelShuffle, nn.Identity),
+    *(nn.LocalResponseNorm, nn.ChannelShuffle, nn.Identity),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
 
@@ -401,8 +407,10 @@ def _as_function(module: nn.Module) -> tuple[str, dict[str, Any]]:
             return "linear", take("weight")
         case nn.Flatten():
             return "flatten", {}
-        case nn.GroupNorm() | nn.InstanceNorm2d():
+        case nn.GroupNorm():
             return "group_norm", {}
+        case nn.BatchNorm2d() | nn.SyncBatchNorm() | nn.InstanceNorm2d():  # without running statistics: the images'
+            return "batch_norm" if module.track_running_stats else "instance_norm", {}
         case nn.Softmax() | nn.Softmin() | nn.LogSoftmax():
             return "softmax", take("dim")
         case _ if isinstance(module, _POINTWISE_MODULES):

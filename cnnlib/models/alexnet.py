@@ -41,10 +41,14 @@ class AlexNet(nn.Module):
         num_classes: size of fc8.
         padding: of conv1; 0 for 227x227 images, 2 for 224x224.
         dropout: probability of dropping a unit of fc6 and fc7.
+
+    Raises:
+        BadOption: if ``padding`` is negative.
     """
 
     def __init__(self, num_classes: int = 1000, padding: int = 0, dropout: float = 0.5):
         super().__init__()
+        layers.require_whole(0, padding=padding)
         self.min_size = 67 - 2 * padding
         self.conv1 = nn.Conv2d(3, 96, 11, stride=4, padding=padding)
         self.relu1 = nn.ReLU()
@@ -87,12 +91,13 @@ class AlexNet(nn.Module):
 class AlexNetTwoTowers(nn.Module):
     """The form of Figure 2: each GPU holds half of the maps; they exchange them before conv3 and each later layer.
 
-    Every :class:`torch.nn.ModuleList` has one entry a GPU. Arguments as for :class:`AlexNet`, whose weights
-    :func:`to_towers` copies.
+    Every :class:`torch.nn.ModuleList` has one entry a GPU. Arguments and errors as for :class:`AlexNet`, whose
+    weights :func:`to_towers` copies.
     """
 
     def __init__(self, num_classes: int = 1000, padding: int = 0, dropout: float = 0.5):
         super().__init__()
+        layers.require_whole(0, padding=padding)
         self.min_size = 67 - 2 * padding
         self.conv12 = _on_both_gpus(
             conv1=nn.Conv2d(3, 48, 11, stride=4, padding=padding),

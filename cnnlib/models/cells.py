@@ -99,19 +99,9 @@ def conv(
     return nn.Sequential(OrderedDict(pad=SamePad2d(kernel_size, stride), conv=strided))
 
 
-def conv1x1_bn(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Return a 1x1 convolution that reads every ``stride``-th pixel, and batch normalisation."""
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-            bn=nn.BatchNorm2d(out_channels),
-        )
-    )
-
-
 def relu_conv1x1_bn(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Return the same after a ReLU."""
-    return nn.Sequential(nn.ReLU(), *conv1x1_bn(in_channels, out_channels, stride))
+    """Return a ReLU, a 1x1 convolution that reads every ``stride``-th pixel, and batch normalisation."""
+    return nn.Sequential(nn.ReLU(), *layers.conv_bn(in_channels, out_channels, 1, stride))
 
 
 class FactorizedReduction(nn.Module):
@@ -156,13 +146,13 @@ def separable(in_channels: int, out_channels: int, stride: int, kernel_size: int
 def average(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Return average pooling, with a 1x1 convolution behind it where the number of maps changes."""
     pool = nn.AvgPool2d(3, 1, padding=1, count_include_pad=False) if stride == 1 else StridedAvgPool()
-    return pool if in_channels == out_channels else nn.Sequential(pool, conv1x1_bn(in_channels, out_channels))
+    return pool if in_channels == out_channels else nn.Sequential(pool, layers.conv_bn(in_channels, out_channels, 1))
 
 
 def maximum(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Return max pooling, with a 1x1 convolution behind it where the number of maps changes."""
     pool = nn.MaxPool2d(3, 1, padding=1) if stride == 1 else StridedMaxPool()
-    return pool if in_channels == out_channels else nn.Sequential(pool, conv1x1_bn(in_channels, out_channels))
+    return pool if in_channels == out_channels else nn.Sequential(pool, layers.conv_bn(in_channels, out_channels, 1))
 
 
 def one_by_seven(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
@@ -178,8 +168,8 @@ def one_by_seven(in_channels: int, out_channels: int, stride: int) -> nn.Sequent
 
 def identity(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Return nothing, or a 1x1 convolution where the size or the number of maps changes."""
-    same = stride == 1 and in_channels == out_channels
-    return nn.Identity() if same else relu_conv1x1_bn(in_channels, out_channels, stride)
+    shape = in_channels, out_channels, stride
+    return nn.Identity() if layers.keeps_shape(*shape) else relu_conv1x1_bn(*shape)
 
 
 Operations = Mapping[str, Callable[[int, int, int], nn.Module]]
@@ -292,11 +282,14 @@ def _fit(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Return what makes an input of a cell fit beside its nodes."""
     if stride == 2:
         return FactorizedReduction(in_channels, out_channels)
-    return nn.Identity() if in_channels == out_channels else conv1x1_bn(in_channels, out_channels)
+    return nn.Identity() if in_channels == out_channels else layers.conv_bn(in_channels, out_channels, 1)
 
 
 class AuxiliaryHead(nn.Module):
     """A small classifier for maps (N, in_channels, H, W) of at least 5x5 pixels, the same in all three papers' code.
+
+    In training mode, and without ``pad``, it takes no batch of a single image: the second convolution puts out one
+    pixel, which gives batch normalisation but one value a map.
 
     Args:
         in_channels: number of maps.
@@ -326,9 +319,7 @@ class AuxiliaryHead(nn.Module):
 
 def cifar_stem(channels: int) -> nn.Sequential:
     """Return the first layer for small images: (N, 3, H, W) to (N, channels, H, W)."""
-    return nn.Sequential(
-        OrderedDict(conv=nn.Conv2d(3, channels, 3, padding=1, bias=False), bn=nn.BatchNorm2d(channels))
-    )
+    return layers.conv_bn(3, channels, 3)
 
 
 def imagenet_stem(channels: int) -> nn.Sequential:
@@ -361,7 +352,7 @@ class CellNet(nn.Module):
         operations, enter: as for :class:`Cell`.
 
     Raises:
-        BadOption: if the ``drop_path`` of a cell is not in [0, 1).
+        BadOption: if ``repeats`` is negative, or the ``drop_path`` of a cell not in [0, 1).
     """
 
     auxiliary_weight = 0.4
@@ -386,6 +377,7 @@ class CellNet(nn.Module):
         enter: Callable[[int, int], nn.Module] = relu_conv1x1_bn,
     ):
         super().__init__()
+        layers.require_whole(0, repeats=repeats)
         self.min_size = min_size
         self.head_after = head_after
         plans = [(genotype.reduction, channels // 2 ** (stem_cells - i), 2) for i in range(stem_cells)]
@@ -452,7 +444,10 @@ def cifar_cells(
     drop_path: float = 0.4,
     auxiliary: bool = False,
 ) -> CellNet:
-    """Return a net for 32x32 images, with an auxiliary head after the second stack if ``auxiliary``."""
+    """Return a net for 32x32 images, with an auxiliary head after the second stack if ``auxiliary``.
+
+    Arguments and errors as for :class:`CellNet`.
+    """
     return CellNet(
         *(genotype, channels, repeats),
         stem=cifar_stem(3 * channels),
@@ -478,7 +473,10 @@ def imagenet_cells(
     auxiliary: bool = False,
     same_p: bool = False,
 ) -> CellNet:
-    """Return a net for large images, with an auxiliary head after the second stack if ``auxiliary``."""
+    """Return a net for large images, with an auxiliary head after the second stack if ``auxiliary``.
+
+    ``head_side`` is the ``side`` of :class:`AuxiliaryHead`. Other arguments and errors as for :class:`CellNet`.
+    """
     net = CellNet(
         *(genotype, channels, repeats),
         stem=imagenet_stem(stem_channels),

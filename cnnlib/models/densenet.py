@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cnnlib.models import layers
-from cnnlib.models.registry import Paper, cifar_errors, register, top_errors
+from cnnlib.models.registry import BadOption, Paper, cifar_errors, register, top_errors
 
 PAPER = Paper(
     key="huang2017densely",
@@ -164,6 +164,9 @@ class DenseNet(nn.Module):
         compression: fraction theta of the maps that a transition keeps; less than 1 is the C in DenseNet-BC.
         dropout: probability of dropping an output of a convolution.
         memory_efficient: while training, compute twice what takes most memory. The outputs do not change.
+
+    Raises:
+        BadOption: if ``compression`` is not in (0, 1].
     """
 
     def __init__(
@@ -180,6 +183,8 @@ class DenseNet(nn.Module):
         memory_efficient: bool = False,
     ):
         super().__init__()
+        if not 0 < compression <= 1:
+            raise BadOption(f"compression is a fraction greater than 0 and at most 1, not {compression}")
         self.min_size = stem.stride * (2 ** (len(depths) - 1) - 1) + 1
         first = RecomputedBNReLUConv if memory_efficient else BNReLUConv
         channels = 2 * growth_rate if stem_channels is None else stem_channels

@@ -22,7 +22,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.mobilenet_v2 import conv_bn, round_channels
+from cnnlib.models.mobilenet_v2 import conv_bn_activation, round_channels
 from cnnlib.models.registry import BadOption, Paper, cifar_errors, register, top_errors
 from cnnlib.models.senet import SqueezeExcitation
 
@@ -82,7 +82,7 @@ RELEASED = {
 
 
 class DropConnect(nn.Module):
-    """While training, set each sample of (N, ...) to zero with probability ``p`` and divide the others by 1 - p.
+    """While training, set each sample of (N, C, H, W) to zero with probability ``p`` and divide the others by 1 - p.
 
     Raises:
         BadOption: if ``p`` is not in [0, 1): with 1 nothing would be left to divide.
@@ -104,7 +104,7 @@ class DropConnect(nn.Module):
         return f"p={self.p:g}"
 
 
-conv_bn_swish = partial(conv_bn, activation=nn.SiLU)
+conv_bn_swish = partial(conv_bn_activation, activation=nn.SiLU)
 """Convolution, batch normalisation and x * sigmoid(x), which the paper calls swish."""
 
 
@@ -132,7 +132,7 @@ class MBConv(nn.Module):
         self.f.append(SqueezeExcitation(hidden, in_channels // 4, nn.SiLU))
         self.f.append(nn.Conv2d(hidden, out_channels, 1, bias=False))
         self.f.append(nn.BatchNorm2d(out_channels))
-        self.shortcut = stride == 1 and in_channels == out_channels
+        self.shortcut = layers.keeps_shape(in_channels, out_channels, stride)
         self.drop_connect = DropConnect(drop_connect)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,7 +154,8 @@ class EfficientNet(nn.Module):
         bn_momentum: weight of a new batch in the running statistics.
 
     Raises:
-        BadOption: if ``width`` or ``depth`` is not positive, or the ``drop_connect`` of a block not in [0, 1).
+        BadOption: if ``width``, ``depth`` or ``stem_stride`` is not positive, a stage has no block, or the
+            ``drop_connect`` of a block is not in [0, 1).
     """
 
     min_size = 1
@@ -172,7 +173,9 @@ class EfficientNet(nn.Module):
     ):
         super().__init__()
         layers.require_positive(width=width, depth=depth)
+        layers.require_whole(1, stem_stride=stem_stride)
         repeats = [math.ceil(depth * n) for *_, n in stages]
+        layers.require_blocks(repeats)
         channels = round_channels(32 * width)
         self.stem = conv_bn_swish(3, channels, 3, stem_stride)
         self.stages = nn.Sequential()

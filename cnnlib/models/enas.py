@@ -54,20 +54,21 @@ def parse(text: str) -> Plan:
     Raises:
         BadOption: if a node is not four numbers, or one of them stands for nothing.
     """
-    states: list[State] = ["p", "h"]
+    codes = dict(enumerate(CODES))  # where a tuple would take -1 for its last
+    states: dict[int, State] = {0: "p", 1: "h"}
     nodes = []
     for number, node in enumerate(text.split("|")):
         try:
             left, left_code, right, right_code = (int(word) for word in node.split())
-            nodes.append(((CODES[left_code], states[left]), (CODES[right_code], states[right])))
-        except (ValueError, IndexError):
+            nodes.append(((codes[left_code], states[left]), (codes[right_code], states[right])))
+        except (ValueError, KeyError):
             raise BadOption(
                 f"node {number} is {node.strip()!r}; it should be input, operation, input, operation: numbers "
                 f"from 0 to {len(states) - 1} and from 0 to {len(CODES) - 1}"
             ) from None
-        states.append(number)
+        states[number + 2] = number
     read = {state for node in nodes for _, state in node}
-    return Plan(tuple(nodes), tuple(state for state in states if state not in read))
+    return Plan(tuple(nodes), tuple(state for state in states.values() if state not in read))
 
 
 ENAS_MICRO = Genotype(normal=parse(MICRO_NORMAL), reduction=parse(MICRO_REDUCTION))
@@ -102,6 +103,9 @@ def enas_micro(
         drop_path: probability of dropping an operation of the last cell at the end of the training.
         auxiliary: add the auxiliary head.
         genotype: the cells.
+
+    Raises:
+        BadOption: if ``repeats`` is negative, or ``drop_path`` not in [0, 1).
     """
     head = partial(AuxiliaryHead, side=2, num_classes=num_classes, pad=1) if auxiliary else None
     return CellNet(

@@ -60,15 +60,15 @@ def conv_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int
     )
 
 
+def with_bn_relu(conv: nn.Conv2d) -> nn.Sequential:
+    """Return ``conv`` as in all later Inceptions: batch normalisation for a bias, then ReLU."""
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(conv.out_channels, eps=1e-3), relu=nn.ReLU()))
+
+
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
-    """Return the convolution of all later Inceptions: zero-padded, batch normalisation for a bias, then ReLU."""
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
-            bn=nn.BatchNorm2d(out_channels, eps=1e-3),
-            relu=nn.ReLU(),
-        )
-    )
+    """Return a zero-padded convolution of the later kind."""
+    padding = kernel_size // 2
+    return with_bn_relu(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False))
 
 
 class NaiveInception(nn.Module):

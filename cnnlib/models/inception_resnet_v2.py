@@ -150,8 +150,9 @@ def inception_resnet_v2(
     """Return the released net. ``depths`` counts the blocks A, B and C, the last C included.
 
     Raises:
-        BadOption: if there is no block C.
+        BadOption: if there is no block C, or a number of blocks is negative.
     """
+    layers.require_blocks(depths, minimum=0)
     a, b, c = depths
     if c < 1:
         raise BadOption(f"the last block C is always there: depths has at least 1 of them, not {c}")
@@ -171,7 +172,12 @@ def inception_resnet_v2(
 def inception_resnet_v2_figures(
     num_classes: int = 1000, depths: tuple[int, int, int] = (5, 10, 5), dropout: float = 0.2
 ) -> InceptionResNetV2:
-    """Return the net of the paper's figures. ``depths`` counts the blocks A, B and C."""
+    """Return the net of the paper's figures. ``depths`` counts the blocks A, B and C.
+
+    Raises:
+        BadOption: if a number of blocks is negative.
+    """
+    layers.require_blocks(depths, minimum=0)
     a, b, c = depths
     features = OrderedDict(
         stem=stem(),  # (N, 384, 35, 35) from (N, 3, 299, 299)

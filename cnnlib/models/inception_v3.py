@@ -6,6 +6,8 @@ paper is silent:
 
 - Table 1 ends the stem with three 3x3 convolutions. The released one has 1x1, 3x3 and a pooling, on maps as large.
 - One branch of module A keeps its 5x5 convolution, for which Figure 5 puts two of 3x3.
+- Table 1 has five modules B, which fits if the reduction after them counts, and modules A that get 288 maps; the
+  released three get 192, 256 and 288.
 - The average pooling leaves the padding out of the mean. ``inception-v3-torchvision`` counts its zeros, and it drops
   0.5 of the last layer's inputs where the authors drop 0.2. All else is the same.
 - The auxiliary head of section 4 is a training aid: ``auxiliary=True`` adds it. In training mode the net then returns
@@ -93,7 +95,10 @@ def _fork() -> Concat:
 
 
 def auxiliary_head(num_classes: int) -> nn.Sequential:
-    """Return Figure 8, a small classifier of 768 maps: (N, 768, 17, 17) to (N, num_classes)."""
+    """Return Figure 8, a small classifier of 768 maps: (N, 768, 17, 17) to (N, num_classes).
+
+    In training mode it takes no batch of a single image, since one pixel gives batch normalisation but one value a map.
+    """
     return nn.Sequential(
         OrderedDict(
             pool=nn.AvgPool2d(5, stride=3),  # (N, 768, 5, 5)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.models import layers
+from cnnlib.models.googlenet import with_bn_relu
 from cnnlib.models.registry import Paper, Published, register, top_errors
 
 PAPER = Paper(
@@ -43,16 +44,13 @@ class Concat(nn.Module):
 def same(in_channels: int, out_channels: int, kernel: int | tuple[int, int]) -> nn.Sequential:
     """Return a convolution whose output is as large as its input, batch normalisation and ReLU."""
     height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
-    return _unit(nn.Conv2d(in_channels, out_channels, (height, width), padding=(height // 2, width // 2), bias=False))
+    padding = (height // 2, width // 2)
+    return with_bn_relu(nn.Conv2d(in_channels, out_channels, (height, width), padding=padding, bias=False))
 
 
 def valid(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Return the same without padding: the convolutions that the figures mark with a V, and all with a stride."""
-    return _unit(nn.Conv2d(in_channels, out_channels, kernel, stride, bias=False))
-
-
-def _unit(conv: nn.Conv2d) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(conv.out_channels, eps=1e-3), relu=nn.ReLU()))
+    return with_bn_relu(nn.Conv2d(in_channels, out_channels, kernel, stride, bias=False))
 
 
 def pooled(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -142,12 +140,16 @@ class InceptionV4(nn.Module):
         num_classes: number of logits.
         depths: number of modules A, B and C.
         dropout: probability of dropping an input of the last layer; the paper keeps 0.8.
+
+    Raises:
+        BadOption: if a number of modules is negative.
     """
 
     min_size = 75
 
     def __init__(self, num_classes: int = 1000, depths: tuple[int, int, int] = (4, 7, 3), dropout: float = 0.2):
         super().__init__()
+        layers.require_blocks(depths, minimum=0)
         a, b, c = depths
         self.features = nn.Sequential(
             OrderedDict(

@@ -20,31 +20,26 @@ from cnnlib.models.vgg import PAPER
 
 def one_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     """Return a 7x7 convolution: (N, in_channels, H, W) to (N, out_channels, H, W)."""
-    return nn.Sequential(*_conv_bn(in_channels, out_channels, 7), nn.ReLU())
+    return nn.Sequential(*layers.conv_bn(in_channels, out_channels, 7), nn.ReLU())
 
 
 def three_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     """Return three 3x3 convolutions, each with its ReLU. Shapes as above."""
     return nn.Sequential(
-        *(*_conv_bn(in_channels, out_channels, 3), nn.ReLU()),
-        *(*_conv_bn(out_channels, out_channels, 3), nn.ReLU()),
-        *(*_conv_bn(out_channels, out_channels, 3), nn.ReLU()),
+        *(*layers.conv_bn(in_channels, out_channels, 3), nn.ReLU()),
+        *(*layers.conv_bn(out_channels, out_channels, 3), nn.ReLU()),
+        *(*layers.conv_bn(out_channels, out_channels, 3), nn.ReLU()),
     )
 
 
 def three_linear_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     """Return three 3x3 convolutions with one ReLU after the last. Shapes as above."""
     return nn.Sequential(
-        *_conv_bn(in_channels, out_channels, 3),
-        *_conv_bn(out_channels, out_channels, 3),
-        *_conv_bn(out_channels, out_channels, 3),
+        *layers.conv_bn(in_channels, out_channels, 3),
+        *layers.conv_bn(out_channels, out_channels, 3),
+        *layers.conv_bn(out_channels, out_channels, 3),
         nn.ReLU(),
     )
-
-
-def _conv_bn(in_channels: int, out_channels: int, size: int) -> tuple[nn.Module, ...]:
-    conv = nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False)
-    return conv, nn.BatchNorm2d(out_channels)
 
 
 class KernelStacks(nn.Module):

@@ -48,6 +48,17 @@ def require_positive(**factors: float) -> None:
             raise BadOption(f"{name} is a factor greater than 0, not {factor}")
 
 
+def require_whole(minimum: int, **numbers: int) -> None:
+    """Check whole numbers, given by the names of their options. PyTorch may take others, to fail in the first forward.
+
+    Raises:
+        BadOption: naming the first that is less than ``minimum`` or not whole.
+    """
+    for name, number in numbers.items():
+        if not isinstance(number, int) or number < minimum:
+            raise BadOption(f"{name} is a whole number, {minimum} or more, not {number!r}")
+
+
 def units_per_stage(depth: int, step: int, others: int = 2) -> int:
     """Return n for a net of ``depth`` = ``step`` n + ``others`` layers, the number of units in each of its stages.
 
@@ -66,14 +77,19 @@ def units_per_stage(depth: int, step: int, others: int = 2) -> int:
     return units
 
 
-def require_blocks(depths: Sequence[int]) -> None:
-    """Check that every stage has a block: the first one sets the stage's size and number of maps.
+def require_blocks(depths: Sequence[int], minimum: int = 1) -> None:
+    """Check that every stage has a block, since most often the first one sets its size and number of maps.
 
     Raises:
-        BadOption: if one has none.
+        BadOption: if one has fewer than ``minimum``.
     """
-    if min(depths, default=0) < 1:
-        raise BadOption(f"each stage has at least 1 block, unlike in depths {tuple(depths)}")
+    if min(depths, default=0) < minimum:
+        raise BadOption(f"each stage has {minimum} or more blocks, unlike in depths {tuple(depths)}")
+
+
+def keeps_shape(in_channels: int, out_channels: int, stride: int) -> bool:
+    """Return whether a block puts out maps of the shape that it gets: then its shortcut can be the identity."""
+    return stride == 1 and in_channels == out_channels
 
 
 class WithAuxiliary(NamedTuple):
@@ -107,6 +123,21 @@ class LocalResponseNorm(nn.LocalResponseNorm):
             return super().forward(x)
         one_group_an_image = x.unflatten(1, (self.groups, -1)).flatten(0, 1)
         return super().forward(one_group_an_image).unflatten(0, (-1, self.groups)).flatten(1, 2)
+
+    def extra_repr(self) -> str:
+        alpha = self.alpha / self.size
+        return f"size={self.size}, alpha={alpha:g}, beta={self.beta:g}, k={self.k:g}, groups={self.groups}"
+
+
+def conv_bn(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Return a convolution that keeps the image size up to its stride, and batch normalisation for its bias."""
+    padding = kernel_size // 2
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+            bn=nn.BatchNorm2d(out_channels),
+        )
+    )
 
 
 def classifier(

@@ -104,7 +104,11 @@ def _init_by_fan_in(weight: Tensor) -> None:
 
 
 class LeNet5Of1998(nn.Module):
-    """LeNet-5 as published, for grey 32x32 images of digits: ten classes, and no other number of them."""
+    """LeNet-5 as published, for grey images of digits: (N, 1, 32, 32), or larger, to (N, 10).
+
+    Raises:
+        BadOption: for another number of classes.
+    """
 
     min_size = 32
 

@@ -65,6 +65,9 @@ class MobileNetV1(nn.Module):
         num_classes: number of logits.
         stem_stride: stride of the first convolution.
         stages: width and stride of each separable convolution.
+
+    Raises:
+        BadOption: if ``stem_stride`` is not positive.
     """
 
     min_size = 1
@@ -77,6 +80,7 @@ class MobileNetV1(nn.Module):
         stages: tuple[tuple[int, int], ...] = TABLE_1,
     ):
         super().__init__()
+        layers.require_whole(1, stem_stride=stem_stride)
         channels = int(32 * width)
         self.stem = nn.Sequential(
             OrderedDict(

@@ -14,7 +14,6 @@ narrows and has no activation. Where the shape is kept, a shortcut joins the nar
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
@@ -58,16 +57,16 @@ class InvertedResidual(nn.Module):
         hidden = expansion * in_channels
         self.f = nn.Sequential()
         if expansion > 1:
-            self.f.append(conv_bn(in_channels, hidden, 1))
-        self.f.append(conv_bn(hidden, hidden, 3, stride, groups=hidden))
-        self.f.append(linear_conv_bn(hidden, out_channels))
-        self.shortcut = stride == 1 and in_channels == out_channels
+            self.f.append(conv_bn_activation(in_channels, hidden, 1))
+        self.f.append(conv_bn_activation(hidden, hidden, 3, stride, groups=hidden))
+        self.f.append(layers.conv_bn(hidden, out_channels, 1))  # the linear bottleneck
+        self.shortcut = layers.keeps_shape(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.f(x) if self.shortcut else self.f(x)
 
 
-def conv_bn(
+def conv_bn_activation(
     in_channels: int,
     out_channels: int,
     kernel_size: int,
@@ -76,21 +75,9 @@ def conv_bn(
     activation: Callable[[], nn.Module] = nn.ReLU6,
 ) -> nn.Sequential:
     """Return a convolution that keeps the image size up to its stride, batch normalisation and ``activation``."""
-    padding = kernel_size // 2
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
-            bn=nn.BatchNorm2d(out_channels),
-            activation=activation(),
-        )
-    )
-
-
-def linear_conv_bn(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return the linear bottleneck: a 1x1 convolution and batch normalisation without an activation."""
-    return nn.Sequential(
-        OrderedDict(conv=nn.Conv2d(in_channels, out_channels, 1, bias=False), bn=nn.BatchNorm2d(out_channels))
-    )
+    unit = layers.conv_bn(in_channels, out_channels, kernel_size, stride, groups)
+    unit.add_module("activation", activation())
+    return unit
 
 
 class MobileNetV2(nn.Module):
@@ -104,7 +91,7 @@ class MobileNetV2(nn.Module):
         dropout: probability of dropping an input of the classifier.
 
     Raises:
-        BadOption: if ``width`` is not positive.
+        BadOption: if ``width`` or ``stem_stride`` is not positive, or a stage has no block.
     """
 
     min_size = 1
@@ -119,8 +106,10 @@ class MobileNetV2(nn.Module):
     ):
         super().__init__()
         layers.require_positive(width=width)
+        layers.require_whole(1, stem_stride=stem_stride)
+        layers.require_blocks([repeats for _, _, repeats, _ in stages])
         channels = round_channels(32 * width)
-        self.stem = conv_bn(3, channels, 3, stem_stride)
+        self.stem = conv_bn_activation(3, channels, 3, stem_stride)
         self.stages = nn.Sequential()
         for expansion, base_width, repeats, first_stride in stages:
             stage = nn.Sequential()
@@ -130,7 +119,7 @@ class MobileNetV2(nn.Module):
                 channels = out_channels
             self.stages.append(stage)
         features = round_channels(1280 * max(1.0, width))
-        self.head = conv_bn(channels, features, 1)
+        self.head = conv_bn_activation(channels, features, 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(features, num_classes)

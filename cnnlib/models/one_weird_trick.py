@@ -1,8 +1,9 @@
 """The one-column AlexNet. Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks".
 
-arXiv:1404.5997, section 5: AlexNet without the two towers and with other widths (64, 192, 384, 256, 256), in the form
-that torchvision made well known as "AlexNet". As there, and unlike the paper's account of the 2012 net, there is no
-response normalisation, and dropout acts on the inputs of fc6 and fc7. Weights are drawn by PyTorch's defaults.
+arXiv:1404.5997, section 5: AlexNet without the two towers and with other widths, in the form that torchvision made well
+known as "AlexNet". Its widths 64, 192, 384, 256, 256 are those of the author's code (cuda-convnet2); footnote 1 of the
+paper has 384 maps in conv4. As in torchvision, and unlike the paper's account of the 2012 net, there is no response
+normalisation, and dropout acts on the inputs of fc6 and fc7. Weights are drawn by PyTorch's defaults.
 """
 
 from __future__ import annotations

@@ -79,15 +79,11 @@ def conv_only(width: int) -> nn.Conv2d:
     return conv3x3(3, width)
 
 
-def conv_bn(width: int) -> nn.Sequential:
-    """Return the first layers under units of ReLU-only pre-activation. Shapes as above."""
-    return nn.Sequential(OrderedDict(conv=conv3x3(3, width), bn=nn.BatchNorm2d(width)))
-
-
 def bare_option_b(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Return the shortcut of option B without batch norm: a 1x1 convolution where the shape changes."""
-    same_shape = stride == 1 and in_channels == out_channels
-    return nn.Identity() if same_shape else nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+    if layers.keeps_shape(in_channels, out_channels, stride):
+        return nn.Identity()
+    return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
 
 class BNAfterAddition(nn.Module):
@@ -174,6 +170,9 @@ class PreActResNet(nn.Module):
         stem: ``stem(width)`` makes the layers before the first stage.
         stem_width: number of maps that the stem puts out.
         num_classes: number of logits.
+
+    Raises:
+        BadOption: if a stage has no unit.
     """
 
     min_size = 1
@@ -220,7 +219,7 @@ def relu_only_pre_activation(f: Part, shortcut: str, **net: Any) -> PreActResNet
     """Return the net of Figure 4(d)."""
     unit = partial(PreActUnit, f=f, activation=relu_only)
     first = partial(SharedPreActUnit, f=f, activation=relu_only, shortcut=SHORTCUTS[shortcut])
-    return PreActResNet(first, unit, activation=relu_only, stem=conv_bn, **net)
+    return PreActResNet(first, unit, activation=relu_only, stem=partial(layers.conv_bn, 3, kernel_size=3), **net)
 
 
 def full_pre_activation(f: Part, shortcut: str, **net: Any) -> PreActResNet:

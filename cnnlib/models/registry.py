@@ -100,8 +100,9 @@ class ModelCard:
     """What is known about a model before it is built.
 
     ``input_size`` is the paper's (channels, height, width), ``parameters`` the exact number of trainable ones,
-    ``multiply_adds`` that of all convolutions and linear layers for one image of this size. ``published`` begins with
-    the number that stands for the model in a table.
+    ``multiply_adds`` that of all convolutions and linear layers for one image of this size in evaluation mode: without
+    auxiliary heads, which ``parameters`` counts. ``published`` begins with the number that stands for the model in a
+    table.
     """
 
     name: str
@@ -177,8 +178,9 @@ def create(name: str, **overrides: Any) -> nn.Module:
 
     ``overrides`` are options of the model, ``num_classes=100`` for instance; ``card(name).options`` lists them. The
     model maps images (N, C, H, W) to logits (N, num_classes), or to heatmaps (N, keypoints + 1, h, w) if ``keypoints``
-    is one of its options. Its ``min_size`` is the height and width of the smallest image that it takes, in pixels.
-    Case, and ``_`` for ``-``, do not matter in a name.
+    is one of its options. With auxiliary heads it returns :class:`~cnnlib.models.layers.WithAuxiliary` in training
+    mode. Its ``min_size`` is the height and width of the smallest image that it takes, in pixels; a smaller one raises
+    :class:`~cnnlib.models.layers.InputTooSmall`. Case, and ``_`` for ``-``, do not matter in a name.
 
     Raises:
         UnknownModel: if there is no such name.

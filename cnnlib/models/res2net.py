@@ -92,7 +92,7 @@ def split_bottleneck(
     if scale < 2:
         raise BadOption(f"scale is at least 2, not {scale}; without splits this is the bottleneck of ResNet")
     maps = out_channels // 4 * width // 64 * cardinality
-    splits = ChainedSplits if stride == 1 and in_channels == out_channels else ParallelSplits
+    splits = ChainedSplits if layers.keeps_shape(in_channels, out_channels, stride) else ParallelSplits
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(in_channels, scale * maps, 1, bias=False),

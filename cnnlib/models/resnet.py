@@ -59,23 +59,19 @@ class PadShortcut(nn.Module):
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     """Return the shortcut with parameters: a 1x1 convolution and batch norm."""
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), bn=nn.BatchNorm2d(out_channels)
-        )
-    )
+    return layers.conv_bn(in_channels, out_channels, 1, stride)
 
 
 def option_a(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Return the shortcut of option A (section 4.1): never a parameter."""
-    same_shape = stride == 1 and in_channels == out_channels
-    return nn.Identity() if same_shape else PadShortcut(in_channels, out_channels, stride)
+    shape = in_channels, out_channels, stride
+    return nn.Identity() if layers.keeps_shape(*shape) else PadShortcut(*shape)
 
 
 def option_b(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Return the shortcut of option B: a projection where the shape changes."""
-    same_shape = stride == 1 and in_channels == out_channels
-    return nn.Identity() if same_shape else projection(in_channels, out_channels, stride)
+    shape = in_channels, out_channels, stride
+    return nn.Identity() if layers.keeps_shape(*shape) else projection(*shape)
 
 
 SHORTCUTS = {"A": option_a, "B": option_b, "C": projection}
@@ -231,6 +227,9 @@ class ResNet(nn.Module):
         stem: ``stem(width)`` makes the layers before the first stage.
         stem_width: number of maps that the stem puts out.
         num_classes: number of logits.
+
+    Raises:
+        BadOption: if a stage has no block.
     """
 
     min_size = 1

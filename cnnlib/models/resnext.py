@@ -140,6 +140,9 @@ def aggregated_transformations(
     """Return F of the ResNeXt block: (N, in_channels, H, W) to (N, out_channels, H/stride, W/stride).
 
     A path is ``base_width`` maps wide where the block puts out 256 maps, and wider in proportion for more maps.
+
+    Raises:
+        BadOption: if ``form`` is not ``"a"``, ``"b"`` or ``"c"``.
     """
     return find_form(form)(in_channels, out_channels, stride, cardinality, base_width * out_channels // 256)
 

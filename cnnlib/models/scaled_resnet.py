@@ -16,6 +16,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnnlib.models import layers
 from cnnlib.models.efficientnet import PAPER
 from cnnlib.models.registry import register
 from cnnlib.models.resnet import ResidualBlock, ResNet, option_a
@@ -46,6 +47,9 @@ class ScaledResNet(ResNet):
         resolution: height and width to which images are enlarged or reduced. At 32 there is no such step, and the net
             takes images of any size as they are.
         num_classes: number of logits.
+
+    Raises:
+        BadOption: if a stage has no block, or ``resolution`` is not a positive whole number.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class ScaledResNet(ResNet):
         super().__init__(
             partial(ResidualBlock, shortcut=option_a), depths, widths, stem_width=widths[0], num_classes=num_classes
         )
+        layers.require_whole(1, resolution=resolution)
         self.enlarge = nn.Identity() if resolution == BASE_RESOLUTION else Enlarge(resolution)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -79,15 +79,8 @@ class ShuffleUnit(nn.Module):
                 relu=nn.ReLU(),
             )
         )
-        self.depthwise = nn.Sequential(
-            OrderedDict(
-                conv=nn.Conv2d(inside, inside, 3, stride=stride, padding=1, groups=inside, bias=False),
-                bn=nn.BatchNorm2d(inside),
-            )
-        )
-        self.expand = nn.Sequential(
-            OrderedDict(conv=nn.Conv2d(inside, made, 1, groups=groups, bias=False), bn=nn.BatchNorm2d(made))
-        )
+        self.depthwise = layers.conv_bn(inside, inside, 3, stride, groups=inside)
+        self.expand = layers.conv_bn(inside, made, 1, groups=groups)
         self.pool = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else nn.Identity()
         self.relu = nn.ReLU()
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.models import layers
-from cnnlib.models.mobilenet_v2 import conv_bn
+from cnnlib.models.mobilenet_v2 import conv_bn_activation
 from cnnlib.models.registry import BadOption, Paper, cifar_errors, register, top_errors, torchvision_v1
 from cnnlib.models.shufflenet import channel_shuffle
 
@@ -41,12 +41,12 @@ TABLE_5 = {
 }
 DEPTHS = (4, 8, 4)
 
-conv_bn_relu = partial(conv_bn, activation=nn.ReLU)
+conv_bn_relu = partial(conv_bn_activation, activation=nn.ReLU)
 
 
 def depthwise(channels: int, stride: int) -> nn.Sequential:
     """Return a 3x3 filter for each map and batch normalisation, without an activation."""
-    return conv_bn(channels, channels, 3, stride, groups=channels, activation=nn.Identity)
+    return conv_bn_activation(channels, channels, 3, stride, groups=channels, activation=nn.Identity)
 
 
 class ShuffleUnitV2(nn.Module):
@@ -125,12 +125,12 @@ class ShuffleNetV2(nn.Module):
 
 
 def shufflenet_v2(width: float = 1.0, num_classes: int = 1000, depths: tuple[int, ...] = DEPTHS) -> ShuffleNetV2:
-    """Return the paper's net."""
+    """Return the paper's net. Arguments and errors as for :class:`ShuffleNetV2`."""
     return ShuffleNetV2(imagenet_stem(24), width, num_classes, depths)
 
 
 def shufflenet_v2_cifar(width: float = 1.0, num_classes: int = 10, depths: tuple[int, ...] = DEPTHS) -> ShuffleNetV2:
-    """Return the form for 32x32 images."""
+    """Return the form for 32x32 images. Arguments and errors as for :class:`ShuffleNetV2`."""
     return ShuffleNetV2(cifar_stem(24), width, num_classes, depths)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cnnlib.models import layers
 from cnnlib.models.googlenet import conv_relu
 from cnnlib.models.inception_v4 import Concat
-from cnnlib.models.registry import Paper, register, top_errors, torchvision_v1
+from cnnlib.models.registry import BadOption, Paper, register, top_errors, torchvision_v1
 
 PAPER = Paper(
     key="iandola2016squeezenet",
@@ -56,12 +56,17 @@ class SqueezeNet(nn.Module):
         pools: numbers of the layers that a pooling follows: 1 is the first convolution, 2 the first fire module.
         num_classes: number of logits.
         dropout: probability of dropping an input of the last convolution.
+
+    Raises:
+        BadOption: if ``pools`` is not three different numbers of layers.
     """
 
     def __init__(
         self, width: int, kernel: int, pools: tuple[int, int, int], num_classes: int = 1000, dropout: float = 0.5
     ):
         super().__init__()
+        if not len(set(pools).intersection(range(1, len(FIRES) + 2))) == len(pools) == 3:
+            raise BadOption(f"pools is three different numbers from 1 to {len(FIRES) + 1}, not {pools}")
         self.min_size = kernel + 14  # 8x8 maps, of which three poolings leave 1x1
         modules = OrderedDict(conv1=nn.Sequential(nn.Conv2d(3, width, kernel, stride=2), nn.ReLU()))
         channels = width
@@ -85,10 +90,18 @@ class SqueezeNet(nn.Module):
         return self.pool(self.conv10(self.dropout(self.features(x)))).flatten(1)
 
 
-# version: options, parameters, multiply-adds, torchvision's top-1 and top-5 errors
+TABLE_2 = ("crops not said", "Iandola et al. 2016, Table 2")
+
+# version: options, parameters, multiply-adds, top-1 and top-5 errors
 NETS = {
-    "1.0": ({"width": 96, "kernel": 7, "pools": (1, 4, 8)}, 1_248_424, 818_924_576, (41.908, 19.580)),
-    "1.1": ({"width": 64, "kernel": 3, "pools": (1, 3, 5)}, 1_235_496, 349_151_936, (41.822, 19.376)),
+    "1.0": (
+        *({"width": 96, "kernel": 7, "pools": (1, 4, 8)}, 1_248_424, 818_924_576),
+        {TABLE_2: (42.5, 19.7), torchvision_v1("SqueezeNet1_0"): (41.908, 19.580)},
+    ),
+    "1.1": (
+        *({"width": 64, "kernel": 3, "pools": (1, 3, 5)}, 1_235_496, 349_151_936),
+        {torchvision_v1("SqueezeNet1_1"): (41.822, 19.376)},
+    ),
 }
 for _version, (_options, _parameters, _multiply_adds, _errors) in NETS.items():
     register(
@@ -98,6 +111,6 @@ for _version, (_options, _parameters, _multiply_adds, _errors) in NETS.items():
         input_size=(3, 224, 224),
         parameters=_parameters,
         multiply_adds=_multiply_adds,
-        published=top_errors({torchvision_v1(f"SqueezeNet{_version.replace('.', '_')}"): _errors}),
+        published=top_errors(_errors),
         about=f"fire modules, no linear layer, version {_version}",
     )

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnnlib.models import layers
 from cnnlib.models.registry import BadOption, Paper, Published, register
 from cnnlib.models.resnet import PadShortcut, ResidualBlock, ResNet, cifar_depths, two_convolutions
 
@@ -70,8 +71,8 @@ class AveragePadShortcut(PadShortcut):
 
 def average_and_pad(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Return the authors' form of option A: never a parameter."""
-    same_shape = stride == 1 and in_channels == out_channels
-    return nn.Identity() if same_shape else AveragePadShortcut(in_channels, out_channels, stride)
+    shape = in_channels, out_channels, stride
+    return nn.Identity() if layers.keeps_shape(*shape) else AveragePadShortcut(*shape)
 
 
 class StochasticDepthBlock(ResidualBlock):

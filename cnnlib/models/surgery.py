@@ -86,10 +86,11 @@ def _plain_identity(width: int, mean: Tensor, variance: Tensor) -> PlainBlock:
 
 
 def without_block(net: ResNet, name: str) -> ResNet:
-    """Return the net without one block: its input goes on as it is.
+    """Return the net without the branch F of one block: its input goes on through the shortcut only.
 
-    Where the block changes the shape, its shortcut does that. A plain block has none and gets the one without
-    parameters (option A), so that a plain and a residual net lose the same thing: the convolutions of one block.
+    That is the identity where the block keeps the shape, unless the shortcuts are of option C. A plain block has no
+    shortcut and gets the one without parameters (option A), so that a plain and a residual net lose the same thing: the
+    convolutions of one block.
 
     Args:
         net: plain or residual, of basic or bottleneck blocks. It stays as it is.

@@ -48,6 +48,9 @@ class VGG(nn.Module):
         hidden: size of fc6 and fc7.
         grid: height and width of the maps that fc6 reads.
         dropout: probability of dropping a unit of fc6 and fc7.
+
+    Raises:
+        BadOption: if ``grid`` is not positive.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class VGG(nn.Module):
         dropout: float = 0.5,
     ):
         super().__init__()
+        layers.require_whole(1, grid=grid)
         self.min_size = 2 ** len(stages)
         self.features = nn.Sequential(OrderedDict(_features(stages, batch_norm)))
         self.resize = nn.AdaptiveAvgPool2d(grid)

@@ -50,8 +50,8 @@ def convolutions(
 
 def first_unit(in_channels: int, out_channels: int, stride: int, f: Callable[[int, int, int], nn.Module]) -> nn.Module:
     """Return the first unit of a stage."""
-    same_shape = stride == 1 and in_channels == out_channels
-    return (PreActUnit if same_shape else SharedPreActUnit)(in_channels, out_channels, stride, f)
+    unit = PreActUnit if layers.keeps_shape(in_channels, out_channels, stride) else SharedPreActUnit
+    return unit(in_channels, out_channels, stride, f)
 
 
 def wide_net(

@@ -2,8 +2,8 @@
 
 Zoph and Le 2017, "Neural Architecture Search with Reinforcement Learning" (arXiv 1611.01578), sections 3.1 and 3.2. As
 there, one softmax for each decision reads the state of an LSTM, and the option that was drawn is what the LSTM reads
-next; all parameters start between -0.1 and 0.1 (section 4.1); the baseline is a moving average of the rewards. NASNet
-replaces REINFORCE by proximal policy optimisation. The entropy that ENAS adds to the reward is that of the proposals.
+next; the baseline is a moving average of the rewards. NASNet replaces REINFORCE by proximal policy optimisation; as
+there, all parameters start between -0.1 and 0.1. The entropy that ENAS adds to the reward is that of the proposals.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from cnnlib.studies import (
 from cnnlib.studies.alexnet_tricks import steps_to
 from cnnlib.studies.comparison import compare, with_recorded
 from cnnlib.studies.ensembles import Ensemble, ensemble
-from cnnlib.studies.errors import RecordError, StudyError
+from cnnlib.studies.errors import RecordError, StudyError, Unfinished
 from cnnlib.studies.fusion import Fused, Fusion, fuse
 from cnnlib.studies.mixtures import Mixture, Mixtures, mix
 from cnnlib.studies.overview import first_to_last, overview

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cnnlib.data import ImageSet
     from cnnlib.studies import Ensemble, Mixtures, Record, Study
+    from cnnlib.studies.search import SearchRun
 
 EXAMPLES = """examples:
   python -m cnnlib study                                    the studies there are
@@ -84,7 +85,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def run_study(options: argparse.Namespace) -> None:
     """Run studies, print their tables, and publish their records if asked to."""
     from cnnlib import settings
-    from cnnlib.studies import STUDIES, StudyError, find_study, run, run_studies
+    from cnnlib.studies import STUDIES, RecordError, StudyError, Unfinished, find_study, run, run_studies
+    from cnnlib.studies.record import in_order
     from cnnlib.training.cli import check_folder, load_data, use_threads
 
     if options.names and options.all:
@@ -106,15 +108,44 @@ def run_study(options: argparse.Namespace) -> None:
     use_threads(options.threads)
     check_folder(options.out)
     data = {name: load_data(name, progress=not options.quiet) for name in {study.data: None for study in chosen}}
+    _refuse_stand_ins(options, data.values())
     settled = {"budget": budget, "seeds": options.seeds, "folder": options.out, "jobs": options.jobs}
     settled["progress"] = not options.quiet
-    if len(chosen) == 1:
-        (study,) = chosen
-        records = {study.name: run(study, arms=options.arms, data=data[study.data], **settled)}
-    else:
-        records = run_studies(chosen, data=data, **settled)
+    errors: list[Exception] = []  # said at the end: none holds back a table
+    try:
+        if len(chosen) == 1:
+            (study,) = chosen
+            records = {study.name: run(study, arms=options.arms, data=data[study.data], **settled)}
+        else:
+            records = run_studies(chosen, data=data, **settled)
+    except Unfinished as error:
+        errors.append(error)
+        records = {
+            study.name: in_order(study, (record for record in error.finished if record.study == study.name))
+            for study in chosen
+        }
     for study in chosen:
-        _report(study, budget, records[study.name], data[study.data], options)
+        try:
+            if records[study.name]:
+                _report(study, budget, records[study.name], data[study.data], options)
+        except RecordError as error:
+            errors.append(error)
+    if errors:
+        raise StudyError("\n".join(map(str, errors)))
+
+
+def _refuse_stand_ins(options: argparse.Namespace, sets: Iterable[ImageSet]) -> None:
+    """Keep a queue from being trained that could not be published in the end.
+
+    Raises:
+        StudyError: if it is to be published, and one of its data sets stands in for another.
+    """
+    from cnnlib.studies import StudyError
+
+    if options.publish and any(images.stands_in_for for images in sets):
+        raise StudyError(
+            "what is measured on a stand-in is not published: bring the data set (CNNLIB_DATA), or leave out --publish"
+        )
 
 
 def _report(study: Study, budget: str, records: Sequence[Record], data: ImageSet, options: argparse.Namespace) -> None:
@@ -141,8 +172,8 @@ def _report(study: Study, budget: str, records: Sequence[Record], data: ImageSet
 
 def _keep(averages: Ensemble | Mixtures, networks: set, path: Path) -> None:
     """Save averages if none of the budget's ``networks`` is missing, nor any that the file averages; else say so."""
-    wanted = type(averages).load(path).networks if path.exists() else networks
-    if missing := wanted - averages.networks:
+    wanted = set(type(averages).load(path).networks) if path.exists() else networks
+    if missing := wanted - averages.networks.keys():
         print(f"not saved: of the {len(wanted)} networks to be averaged in {path} this call left out {len(missing)}")
     else:
         averages.save(path)
@@ -151,7 +182,7 @@ def _keep(averages: Ensemble | Mixtures, networks: set, path: Path) -> None:
 def run_search(options: argparse.Namespace) -> None:
     """Search, train what was found, print the table, and publish the records if asked to."""
     from cnnlib import settings
-    from cnnlib.studies import StudyError, search
+    from cnnlib.studies import StudyError, Unfinished, search
     from cnnlib.training.cli import check_folder, load_data, use_threads
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -159,14 +190,28 @@ def run_search(options: argparse.Namespace) -> None:
     use_threads(options.threads)
     budget = settings.budget(options.budget)
     check_folder(options.out)
-    runs = search.run(
-        budget=budget,
-        seeds=options.seeds,
-        arms=options.arms,
-        data=load_data("cifar10", progress=not options.quiet),
-        folder=options.out,
-        progress=not options.quiet,
-    )
+    data = load_data("cifar10", progress=not options.quiet)
+    _refuse_stand_ins(options, [data])
+    try:
+        runs = search.run(
+            budget=budget,
+            seeds=options.seeds,
+            arms=options.arms,
+            data=data,
+            folder=options.out,
+            progress=not options.quiet,
+        )
+    except Unfinished as error:
+        if error.finished:
+            _report_searches(error.finished, budget, options)
+        raise
+    _report_searches(runs, budget, options)
+
+
+def _report_searches(runs: Sequence[SearchRun], budget: str, options: argparse.Namespace) -> None:
+    """Print the table of searches, and publish the records if asked to."""
+    from cnnlib.studies import search
+
     print(search.table(runs))
     print(f"\nrecords in {options.out / search.NAME}")
     if options.publish:

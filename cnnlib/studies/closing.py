@@ -19,7 +19,7 @@ class Question:
     Attributes:
         asks: the question, in a few words.
         study: its name.
-        arms: the one that should have the lower error by the lecture, and the other.
+        arms: with what is asked about, and without it.
         measure: the field of a run that is compared, ``test_error`` or ``train_error``.
     """
 
@@ -82,7 +82,8 @@ def answers(question: Question) -> list[Answer]:
 
 def answers_table(questions: Sequence[Question] = QUESTIONS) -> Table:
     """Return the answers as a table. Questions without records are named below it."""
-    without = [question.asks for question in questions if not answers(question)]
+    found = {question: answers(question) for question in questions}
+    without = [question.asks for question in questions if not found[question]]
     notes = [
         "Mean ± standard deviation (number of seeds), after the last step, on CIFAR-10. A difference counts as shown "
         "where the 95 % confidence intervals of the means do not overlap; a single run has none.",
@@ -106,7 +107,7 @@ def answers_table(questions: Sequence[Question] = QUESTIONS) -> Table:
                 one.question.study,
             )
             for question in questions
-            for one in answers(question)
+            for one in found[question]
         ),
         notes=notes,
     )

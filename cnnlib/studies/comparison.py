@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from statistics import fmean
@@ -56,8 +57,9 @@ def compare(study: Study, records: Sequence[Record] | None = None) -> Table:
     measured = [arm for arm in study.arms if any(cells[arm, budget] for budget in budgets)]
     recipes = list(dict.fromkeys(study.arms[arm].recipe for arm in measured))
     paper = {arm: published(study, study.arms[arm]) for arm in measured}
+    alike = len({record.run.train_images for record in records}) == 1  # else each budget says how many images
     return Table(
-        caption=_caption(study, records[0].run),
+        caption=_caption(study, records[0].run, images=alike),
         columns=(
             *(Column("", numeric=False), Column("parameters"), Column("multiply-adds")),
             *(Column(f"{budget}: {measure}", "%") for budget in budgets for measure in MEASURES),
@@ -76,7 +78,10 @@ def compare(study: Study, records: Sequence[Record] | None = None) -> Table:
         ),
         notes=(
             *(line for budget in budgets for line in _findings(budget, measured, cells)),
-            *(_conditions(budget, [run for arm in measured for run in cells[arm, budget]]) for budget in budgets),
+            *(
+                _conditions(budget, {arm: cells[arm, budget] for arm in measured}, images=not alike)
+                for budget in budgets
+            ),
             *_gaps(study, budgets, measured, cells),
             *(f"Recipe {_letter(index)}: {_recipe(recipe)}" for index, recipe in enumerate(recipes)),
             *(f"Paper: {source}." for source in dict.fromkeys(error.source for error in paper.values() if error)),
@@ -86,7 +91,7 @@ def compare(study: Study, records: Sequence[Record] | None = None) -> Table:
 
 
 def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool = False) -> list[Record]:
-    """Return live records together with those that come with the package: same budget and data set, other seeds.
+    """Return live records together with those that come with the package: same budget and images, other seeds.
 
     A live training on a stand-in data set is joined by none.
 
@@ -97,13 +102,13 @@ def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool =
     """
     if not live:
         return []
-    budget, data = live[0].run.budget, live[0].run.data
+    first = live[0].run
     have = {(record.arm, record.run.budget, record.run.seed) for record in live}
     fitting = [
         record
         for record in load_records(study)
-        if record.run.data == data
-        and (other_budgets or record.run.budget == budget)
+        if record.run.data == first.data
+        and (record.run.train_images == first.train_images if record.run.budget == first.budget else other_budgets)
         and (record.arm, record.run.budget, record.run.seed) not in have
     ]
     return in_order(study, [*live, *fitting])
@@ -124,8 +129,21 @@ def _require_comparable(study: Study, records: Sequence[Record]) -> None:
     ):
         if len(values) > 1:
             raise StudyError(f"records of different {what} cannot be compared: {', '.join(sorted(values))}")
-    seen = [(record.run.budget, record.arm, record.run.seed) for record in records]
-    twice = {f"{arm} seed {seed} ({budget})" for budget, arm, seed in seen if seen.count((budget, arm, seed)) > 1}
+    for budget in BUDGETS:
+        counts = sorted({record.run.train_images for record in records if record.run.budget == budget})
+        if len(counts) > 1:
+            of_each = " and ".join(f"{count:,}" for count in counts)
+            raise StudyError(f"{budget}: trainings on {of_each} images cannot be compared")
+    refuse_twice((record.run.budget, record.arm, record.run.seed) for record in records)
+
+
+def refuse_twice(runs: Iterable[tuple[str, str, int]]) -> None:
+    """Keep a training, given by budget, arm and seed, from counting as several.
+
+    Raises:
+        StudyError: naming those that are there more than once.
+    """
+    twice = [f"{arm} seed {seed} ({budget})" for (budget, arm, seed), times in Counter(runs).items() if times > 1]
     if twice:
         raise StudyError(f"more than one record of {', '.join(sorted(twice))}")
 
@@ -135,8 +153,12 @@ def comparable(run: Run) -> str:
     return data_in_words(run.data, run.stands_in_for) + (": NOT COMPARABLE" if run.stands_in_for else "")
 
 
-def _caption(study: Study, run: Run) -> str:
-    return f"{study.question} {comparable(run)}, {run.train_images:,} training images"
+def _caption(study: Study, run: Run, *, images: bool) -> str:
+    return f"{study.question} {comparable(run)}{f', {_images(run)}' if images else ''}"
+
+
+def _images(run: Run) -> str:
+    return f"{run.train_images:,} training images"
 
 
 def _cost(arm: Arm) -> int:
@@ -164,9 +186,25 @@ def _recipe(recipe: Recipe) -> str:
     return f"{recipe} ({recipe.source or 'ours'}).{deviations}"
 
 
-def _conditions(budget: str, runs: Sequence[Run]) -> str:
+def _conditions(budget: str, groups: dict[str, list[Run]], *, images: bool) -> str:
+    runs = [run for group in groups.values() for run in group]
     steps = _each(f"{count:,}" for count in sorted({run.steps for run in runs}))
-    return f"{budget}: {steps} steps; {where_and_how_long(runs)}."
+    on = f" on {_images(runs[0])}" if images else ""
+    return f"{budget}: {steps} steps{on}; {where_and_how_long(runs)}.{_formats(groups)}"
+
+
+def _formats(groups: dict[str, list[Run]]) -> str:
+    """Say which arms have runs of several number formats, which the table averages."""
+    mixed = {arm: formats for arm, runs in groups.items() if len(formats := {run.precision for run in runs}) > 1}
+    if not mixed:
+        return ""
+    return f" Averages of {' and '.join(sorted(set().union(*mixed.values())))} runs: {_listed(mixed)}."
+
+
+def _listed(labels: Iterable[str]) -> str:
+    """Return labels in a row, with semicolons between them if one has a comma of its own."""
+    labels = [*labels]
+    return ("; " if any("," in label for label in labels) else ", ").join(labels)
 
 
 def where_and_how_long(runs: Sequence[Run]) -> str:
@@ -229,7 +267,7 @@ def verdicts(measure: str, summaries: dict[str, Summary]) -> list[str]:
         names = "; ".join(" and ".join(sorted(pair, key=list(summaries).index)) for pair in alike)
         which = names if len(alike) <= FEW else f"any other two ({len(alike)} pairs)"
         if not shown and len(alike) > 1:
-            which = f"any two of {', '.join(summaries)}"
+            which = f"any two of {_listed(summaries)}"
         single = any(summary.interval is None for summary in summaries.values())
         lines.append(
             f"{measure}: no difference shown between {which}{' (a single run has no error bar)' if single else ''}."

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from cnnlib.data import ImageSet, normalise
-from cnnlib.measure import gradient_flow, lesions
+from cnnlib.measure import block_responses, gradient_flow, lesions
 from cnnlib.studies.study import SMOKE, Arm, Scale, Study, course_study, register
 from cnnlib.training import recipe_for
 
@@ -23,12 +23,14 @@ LESION_IMAGES = 1000
 
 def flow(network: nn.Module, images: ImageSet) -> list[dict[str, Any]]:
     """Return the signal and the gradient at every layer, on the first training images; the study's probe."""
+    batch, labels = _first(images.train_images, images.train_labels, PROBED_IMAGES, network, images)
+    return [asdict(row) for row in gradient_flow(network, batch, labels)]
+
+
+def _first(images: Tensor, labels: Tensor, count: int, network: nn.Module, data: ImageSet) -> tuple[Tensor, Tensor]:
+    """Return the first images, normalised, and their labels, on the network's device."""
     device = next(network.parameters()).device
-    batch = images.train_images[:PROBED_IMAGES].to(device)
-    rows = gradient_flow(
-        network, normalise(batch, images.mean, images.std), images.train_labels[: len(batch)].to(device)
-    )
-    return [asdict(row) for row in rows]
+    return normalise(images[:count].to(device), data.mean, data.std), labels[:count].to(device)
 
 
 DEGRADATION = course_study(
@@ -45,11 +47,18 @@ DEGRADATION = course_study(
 """Depth with and without shortcuts. Each record holds how the gradient flows, before and after the training."""
 
 
-def without_blocks(network: nn.Module, images: ImageSet) -> list[dict[str, Any]]:
-    """Return the error of the whole net and without each of its blocks, on the first test images; the study's probe."""
-    device = next(network.parameters()).device
-    batch = normalise(images.test_images[:LESION_IMAGES].to(device), images.mean, images.std)
-    return [asdict(lesion) for lesion in lesions(network, batch, images.test_labels[: len(batch)].to(device))]
+def blocks(network: nn.Module, images: ImageSet) -> dict[str, Any]:
+    """Return what the blocks are worth and how strongly they answer, on the first test images; the study's probe.
+
+    ``lesions`` holds the error of the whole net and without each of its blocks, ``responses`` those of every block.
+    """
+    batch, labels = _first(images.test_images, images.test_labels, LESION_IMAGES, network, images)
+    return {
+        "lesions": [asdict(lesion) for lesion in lesions(network, batch, labels)],
+        "responses": [
+            {**asdict(block), "stds": list(block.stds)} for block in block_responses(network, batch[:PROBED_IMAGES])
+        ],
+    }
 
 
 LESIONS = register(
@@ -60,14 +69,15 @@ LESIONS = register(
         budgets={
             "smoke": SMOKE,
             "short": Scale(steps=100, images=3000),
-            "medium": Scale(epochs=20),
+            "medium": Scale(epochs=5),
             "full": Scale(),
         },
         log_every=10,
         evaluate_every=10,
-        probe=without_blocks,
+        probe=blocks,
     )
 )
-"""Two small nets, trained alike. Each record holds their errors without each of their blocks, before and after.
+"""Two small nets, trained alike. Each record holds their errors without each of their blocks, and how strongly the
+blocks answer, before and after.
 
 The short budget uses few images, to be quick."""

@@ -36,9 +36,9 @@ class Ensemble:
     images: int
 
     @property
-    def networks(self) -> set[int]:
-        """The seeds of those that are averaged."""
-        return set(self.seeds)
+    def networks(self) -> dict[int, float]:
+        """The errors of those that are averaged, by their seeds."""
+        return dict(zip(self.seeds, self.alone, strict=True))
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON and return where it lies."""
@@ -54,7 +54,7 @@ class Ensemble:
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             return cls(**values | {"seeds": tuple(values["seeds"]), "alone": tuple(values["alone"])})
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise RecordError(
                 f"{path} holds no ensemble ({error}); delete it if it is there, and run the study with all seeds"
             ) from error

@@ -23,7 +23,7 @@ from cnnlib.training import Recipe, fit
 
 ROUNDS = 3
 STEPS = {"cpu": 5, "cuda": 100}
-"""Steps of one measurement, the first of which is not counted."""
+"""Steps of one measurement, the first of which are not counted: one on a CPU, four on a GPU."""
 
 
 def speeds(study: Study, scale: Scale, images: ImageSet) -> dict[str, float]:
@@ -44,7 +44,7 @@ def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | Non
     """Return the number of steps of each arm; ``kept`` is a file that holds them, or will.
 
     Raises:
-        RecordError: if the file is damaged, or made for other arms.
+        RecordError: if the file is damaged, or made for other arms or another length.
     """
     if kept is None:
         return _measured(study, scale, images)["steps"]
@@ -52,15 +52,23 @@ def lengths(study: Study, scale: Scale, images: ImageSet, kept: str | Path | Non
     with locked(path, wait=True):  # of several processes one measures, and all train by its numbers
         if not path.exists():
             write_json(path, _measured(study, scale, images))
-        return load(study, path)["steps"]
+        steps = load(study, path)["steps"]
+    found, wanted = steps[study.equal_time], _reference(study, scale, images)
+    if found != wanted:
+        raise RecordError(f"{path} was made for {found:,} steps of {study.equal_time!r}, not {wanted:,}; delete it")
+    return steps
+
+
+def _reference(study: Study, scale: Scale, images: ImageSet) -> int:
+    """Return the number of steps of the arm whose length is given."""
+    return scale.recipe(study.arm(study.equal_time).recipe).steps(len(images.train_labels))
 
 
 def _measured(study: Study, scale: Scale, images: ImageSet) -> dict[str, dict[str, Any]]:
     """Return what the file holds, see :func:`load`."""
     speed = speeds(study, scale, images)
     recipes = {label: scale.recipe(arm.recipe) for label, arm in study.arms.items()}
-    reference = recipes[study.equal_time]
-    seen = reference.steps(len(images.train_labels)) * reference.batch_size
+    seen = _reference(study, scale, images) * recipes[study.equal_time].batch_size
     steps = {
         label: max(1, round(seen * speed[label] / speed[study.equal_time] / recipes[label].batch_size))
         for label in study.arms
@@ -76,10 +84,10 @@ def load(study: Study, path: Path) -> dict[str, dict[str, float]]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        made_for = content["steps"].keys()
-    except (AttributeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        made_for = [content[kind].keys() for kind in ("steps", "images_per_second")]
+    except (AttributeError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise RecordError(f"{path} holds no lengths of trainings ({error}); delete it") from error
-    if made_for != study.arms.keys():
+    if any(labels != study.arms.keys() for labels in made_for):
         raise RecordError(f"{path} was made for other arms than the study {study.name!r} has now; delete it")
     return content
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from cnnlib.errors import CnnlibError
 
@@ -11,10 +12,14 @@ class StudyError(CnnlibError, ValueError):
     """A study, arm or budget that does not exist, or runs that cannot be compared."""
 
 
-def failed(failures: Sequence[str], count: int) -> StudyError:
-    """Return the error that says which of ``count`` trainings are not done, and why: a line each in ``failures``."""
-    summary = f"{len(failures)} of {count} trainings are not done, and the others are recorded"
-    return StudyError("\n".join([f"{summary}:", *failures]))
+class Unfinished(StudyError):
+    """Some trainings are not done; it says which and why. ``finished`` are the records of the others."""
+
+    def __init__(self, failures: Sequence[str], finished: Sequence[Any]) -> None:
+        count = len(failures) + len(finished)
+        summary = f"{len(failures)} of {count} trainings are not done, and the others are recorded"
+        super().__init__("\n".join([f"{summary}:", *failures]))
+        self.finished = [*finished]
 
 
 class RecordError(CnnlibError, ValueError):

@@ -22,7 +22,7 @@ from cnnlib.data.poses import JOINTS, SIDE, PoseSet, poses
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import layers
 from cnnlib.models.unipose import POOLINGS, AtrousPooling, conv_bn_relu
-from cnnlib.studies.comparison import verdicts
+from cnnlib.studies.comparison import refuse_twice, verdicts
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.table import Column, Table
@@ -63,8 +63,7 @@ class PoseNet(nn.Module):
 
     def __init__(self, arm: str):
         super().__init__()
-        if arm not in ARMS:
-            raise StudyError(f"there is no module {arm!r}; there are {', '.join(ARMS)}")
+        _check(arm)
         self.fine = nn.Sequential(halving(1, 16), conv_bn_relu(16, 16, 3))
         self.coarse = nn.Sequential(halving(16, WIDTH), conv_bn_relu(WIDTH, WIDTH, 3))
         self.pooling = ARMS[arm](WIDTH, WIDTH, DILATIONS)
@@ -80,6 +79,11 @@ class PoseNet(nn.Module):
         x = self.pooling(self.coarse(fine))
         x = F.interpolate(x, size=fine.shape[-2:], mode="bilinear", align_corners=True)
         return self.predict(torch.cat((x, fine), 1))
+
+
+def _check(arm: str) -> None:
+    if arm not in ARMS:
+        raise StudyError(f"there is no module {arm!r}; there are {', '.join(ARMS)}")
 
 
 def halving(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -237,7 +241,7 @@ def run(*, budget: str | None = None, arms: Sequence[str] | None = None, progres
 
     Args:
         budget: smoke, short, medium or full; default the budget in force (:func:`cnnlib.budget`).
-        arms: labels; default all.
+        arms: labels, each counts once; default all.
         progress: False shows none.
 
     Raises:
@@ -245,8 +249,11 @@ def run(*, budget: str | None = None, arms: Sequence[str] | None = None, progres
     """
     budget = settings.budget(budget)
     scale = SCALES[budget]
+    labels = dict.fromkeys(ARMS if arms is None else arms)
+    for label in labels:
+        _check(label)
     figures, test = poses(scale.train, seed=0), poses(scale.test, seed=1)
-    tasks = [(arm, seed) for arm in arms or ARMS for seed in scale.seeds]
+    tasks = [(arm, seed) for arm in labels for seed in scale.seeds]
     runs, display = [], Progress(progress)
     try:
         with display.start(f"keypoints: {len(tasks)} trainings", len(tasks) * scale.steps, 0) as bar:
@@ -264,10 +271,11 @@ def table(runs: Sequence[PoseRun]) -> Table:
     The notes rank nothing whose intervals overlap, as those of :func:`cnnlib.studies.compare`.
 
     Raises:
-        StudyError: if there are no runs, or if they are not of one length.
+        StudyError: if there are no runs, if they are not of one length, or if one is there twice.
     """
     if len({(run.budget, run.steps) for run in runs}) != 1:
         raise StudyError("a table needs runs of one budget and of one length")
+    refuse_twice((run.budget, run.arm, run.seed) for run in runs)
     groups: dict[str, list[PoseRun]] = {}
     for one in runs:
         groups.setdefault(one.arm, []).append(one)

@@ -63,9 +63,13 @@ class Mixtures:
     mixtures: tuple[Mixture, ...]
 
     @property
-    def networks(self) -> set[tuple[str, int]]:
-        """Arm and seed of those that are averaged."""
-        return {network for mixture in self.mixtures for network in zip(mixture.arms, mixture.seeds, strict=True)}
+    def networks(self) -> dict[tuple[str, int], float]:
+        """The errors of those that are averaged, by arm and seed."""
+        return {
+            (arm, seed): error
+            for mixture in self.mixtures
+            for arm, seed, error in zip(mixture.arms, mixture.seeds, mixture.alone, strict=True)
+        }
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON and return where it lies."""
@@ -85,7 +89,7 @@ class Mixtures:
                 for row in values["mixtures"]
             )
             return cls(**values | {"mixtures": mixtures})
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise RecordError(
                 f"{path} holds no averages of networks ({error}); delete it if it is there, and run the study with all "
                 "arms and seeds"

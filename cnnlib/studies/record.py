@@ -72,8 +72,10 @@ def file_name(budget: str, arm: str, seed: int, stand_in: str | None = None) -> 
     return f"{budget}-{arm.replace('/', '-')}-seed{seed}{suffix}.json"
 
 
-def check(record: Record, study: Study, path: Path) -> None:
+def check(record: Record, study: Study, path: Path, images: int | None = None) -> None:
     """Compare a record with its name and with the study as it is defined now, but for what is only said of the recipe.
+
+    ``images`` is the number to train on where the study itself does not say it.
 
     Raises:
         RecordError: naming what differs.
@@ -87,7 +89,7 @@ def check(record: Record, study: Study, path: Path) -> None:
         "model": arm.model,
         "overrides": dict(arm.overrides),
         "data": study.data,
-        "train_images": study.train_images(scale) or run.train_images,
+        "train_images": study.train_images(scale) or images or run.train_images,
         "precision": arm.precision or run.precision,
         **scale.recipe(arm.recipe).as_dict(),
     }
@@ -100,7 +102,11 @@ def check(record: Record, study: Study, path: Path) -> None:
         "precision": run.precision,
         **run.recipe.as_dict(),
     }
-    words = (*WORDS, "iterations", "epochs") if study.equal_time else WORDS  # each machine has its own lengths
+    words = WORDS
+    if study.equal_time:  # each machine has its own lengths, but for this arm's
+        words = (*WORDS, "iterations", "epochs")
+        if record.arm == study.equal_time:
+            expected["steps"], found["steps"] = scale.recipe(arm.recipe).steps(run.train_images), run.steps
     different = [
         f"{key} is {found[key]!r}, not {expected[key]!r}"
         for key in expected

@@ -89,7 +89,7 @@ def released(*names: str) -> list[Released]:
 
 
 def frontier(weights: Iterable[Released]) -> list[Released]:
-    """Return those that no other beats in both: fewer multiply-adds and a lower error; cheapest first."""
+    """Return those whose error no other equals or beats with as many multiply-adds or fewer; cheapest first."""
     return statistics.frontier(weights, cost=attrgetter("multiply_adds"), error=attrgetter("top1_error"))
 
 

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import filelock
 import torch
 
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
 from cnnlib.errors import CnnlibError
-from cnnlib.files import write_json
+from cnnlib.files import locked, write_json
 from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
-from cnnlib.studies.errors import StudyError, failed
+from cnnlib.studies.errors import RecordError, StudyError, Unfinished
 from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
 from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records
 from cnnlib.studies.study import Arm, Study
 from cnnlib.training import Progress, Run, fit, hardware
 from cnnlib.training.errors import check_at_least
-from cnnlib.training.interrupts import STOP
+from cnnlib.training.interrupts import STOP, ignored
 from cnnlib.training.network import build
 
 CHECKPOINT_SECONDS = 30.0
+ROUNDING = 0.1
+"""Test errors of one network, in points, differ by no more: rounding changes the class of an image or so."""
 
 
 def run(
@@ -64,8 +68,9 @@ def run(
         arms that are averaged, from their checkpoints.
 
     Raises:
-        StudyError: if there is no such arm or budget, or no GPU for several jobs; with a folder also, when all others
-            are done, if trainings failed, or another process has them in hand: it names them and says why.
+        StudyError: if there is no such arm or budget, or no GPU for several jobs.
+        Unfinished: with a folder, when all others are done, if trainings failed, or another process has them in hand.
+            It names them, says why, and holds the records of the others.
         RecordError: if a record in the folder does not fit the study as it is now; nothing is trained then.
         ArgumentError: if a seed is negative, or ``jobs`` not positive.
     """
@@ -111,12 +116,18 @@ def run_studies(
 
 @dataclass(frozen=True)
 class _Task:
-    """One training of a study; ``train(display)`` returns its record."""
+    """One training of a study; ``train(display)`` returns its record, which lies at ``path``, if anywhere."""
 
     study: Study
     label: str
     seed: int
+    path: Path | None
     train: Callable[..., Record | str]
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the record is there, whoever wrote it."""
+        return self.path is not None and self.path.exists()
 
 
 def _check_jobs(jobs: int) -> None:
@@ -151,17 +162,17 @@ def _planned(
     for label in labels:
         for seed in dict.fromkeys(map(hardware.checked_seed, scale.seeds if seeds is None else seeds)):
             path = folder / study.name / file_name(budget, label, seed, _stand_in(data)) if folder else None
-            _found(study, path)  # so that one that does not fit is refused now, not after hours of training
-            tasks.append(_Task(study, label, seed, functools.partial(train, label, seed, path)))
+            _found(study, path, images)  # so that one that does not fit is refused now, not after hours of training
+            tasks.append(_Task(study, label, seed, path, functools.partial(train, label, seed, path)))
     return tasks
 
 
-def _found(study: Study, path: Path | None) -> Record | None:
-    """Return the record at ``path``, which fits the study, or None if there is none."""
+def _found(study: Study, path: Path | None, images: ImageSet) -> Record | None:
+    """Return the record at ``path``, which fits the study and its images, or None if there is none."""
     if path is None or not path.exists():
         return None
     record = Record.load(path)
-    check(record, study, path)
+    check(record, study, path, len(images.train_labels))
     return record
 
 
@@ -194,13 +205,19 @@ def _train(tasks: Sequence[_Task], jobs: int, progress: bool) -> list[Record]:
     """Return the records of trainings, in their order.
 
     Raises:
-        StudyError: if some handed back why they failed.
+        Unfinished: if some handed back why they failed.
     """
-    jobs = min(jobs, len(tasks))  # a record says how many shared the GPU
+    waiting = sum(not task.recorded for task in tasks)
+    jobs = min(jobs, max(1, waiting))  # a record says how many shared the GPU
     with contextlib.closing(Progress(progress)) as display:
         finished = _side_by_side(tasks, jobs, display) if jobs > 1 else _in_turn(tasks, display)
+        # What another process had in hand when its turn came may be recorded by now.
+        finished = [
+            task.train(display) if isinstance(result, str) and task.recorded else result
+            for task, result in zip(tasks, finished, strict=True)
+        ]
     if failures := [failure for failure in finished if isinstance(failure, str)]:
-        raise failed(failures, len(tasks))
+        raise Unfinished(failures, [record for record in finished if isinstance(record, Record)])
     return finished
 
 
@@ -242,17 +259,34 @@ def _record(
         budget=budget,
         progress=display,
     )
-    if record := _found(study, path):
-        if averaged and checkpoint.exists():  # the network alone: the record says where and how it was trained
-            return replace(record, run=replace(record.run, module=train().module))
-    else:
-        finished = train()
-        record = Record(study.name, label, replace(finished, together=together), _probed(study, arm, finished, images))
+    with _in_hand(path):
+        if record := _found(study, path, images):
+            if averaged and checkpoint.exists():  # the network alone: the record says where and how it was trained
+                return replace(record, run=replace(record.run, module=train().module))
+        else:
+            finished = replace(train(), together=together)
+            record = Record(study.name, label, finished, _probed(study, arm, finished, images))
+            if path:
+                record.save(path.parents[1])
+        if checkpoint and not averaged:
+            checkpoint.unlink(missing_ok=True)
+        return record
+
+
+@contextlib.contextmanager
+def _in_hand(path: Path | None) -> Iterator[None]:
+    """Within this context no other process has the training of this record in hand, not even between its parts.
+
+    Raises:
+        StudyError: if another process does.
+    """
+    with contextlib.ExitStack() as stack:
         if path:
-            record.save(path.parents[1])
-    if checkpoint and not averaged:
-        checkpoint.unlink(missing_ok=True)
-    return record
+            try:
+                stack.enter_context(locked(path, wait=path.exists()))  # a finished one is soon read
+            except filelock.Timeout:
+                raise StudyError("another process has it in hand at this moment; wait for its end") from None
+        yield
 
 
 def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[Record | str]:
@@ -275,8 +309,9 @@ def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[
                     if error := future.exception():
                         traceback.clear_frames(error.__traceback__)  # or they hold the whole training until the end
             except KeyboardInterrupt:
-                STOP.set()
-                pool.shutdown(cancel_futures=True)
+                with ignored():
+                    STOP.set()  # each thread ends its step and saves
+                    pool.shutdown(cancel_futures=True)
                 raise
     finally:
         STOP.clear()  # whatever interrupted the wait, and after the pool's own: a thread not yet stopped would go on
@@ -284,11 +319,15 @@ def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[
 
 
 def _probed(study: Study, arm: Arm, run: Run, images: ImageSet) -> Probed | None:
-    """Measure the trained network, and its twin with the weights that it began with."""
+    """Measure the trained network, and its twin with the weights that it began with.
+
+    In the arithmetic of the training, which does not depend on how many train at a time.
+    """
     if study.probe is None:
         return None
     device = next(run.module.parameters()).device
-    with hardware.SHARED, torch.random.fork_rng():
+    devices = [device] if device.type == "cuda" else []
+    with hardware.SHARED, torch.random.fork_rng(devices=devices), hardware.exact_convolutions():
         *_, untrained = build((arm.model, arm.overrides), images, run.seed, device)
         return Probed(initial=study.probe(untrained, images), trained=study.probe(run.module, images))
 
@@ -337,13 +376,19 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
     """Copy the records of a study and what goes with them to those that come with the package. Return their paths.
 
     Raises:
-        RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now, or if what
-            goes with them is missing. Nothing is copied then.
+        RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now, or if an
+            ensemble or mixtures are missing, or of other networks. Nothing is copied then. Lengths may be missing.
     """
+    source = Path(folder) / study.name
     records = load_records(study, budget, folder)
     averaged = load_ensemble(study, budget, folder) if study.ensemble else None
     mixtures = load_mixtures(study, budget, folder) if study.mixed else None
-    lengths = Path(folder) / study.name / equal_time.file_name(budget)
+    if averaged:
+        alone = {(study.ensemble, seed): error for seed, error in averaged.networks.items()}
+        _require_same_networks(records, alone, source / ensemble_name(study.ensemble, budget))
+    if mixtures:
+        _require_same_networks(records, mixtures.networks, source / mixtures_name(budget))
+    lengths = source / equal_time.file_name(budget)
     timed = equal_time.load(study, lengths) if study.equal_time and lengths.exists() else None
     # All of it is there and in order: only now is something replaced.
     target = Path(destination or SHIPPED) / study.name
@@ -355,3 +400,16 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
     if mixtures:
         written.append(mixtures.save(target / mixtures_name(budget)))
     return written
+
+
+def _require_same_networks(records: Sequence[Record], alone: Mapping[tuple[str, int], float], path: Path) -> None:
+    """Compare the test errors of the networks that the file at ``path`` averages with those of the records.
+
+    Raises:
+        RecordError: naming the networks that have no record, or one of another network.
+    """
+    errors = {(record.arm, record.run.seed): record.run.test_error for record in records}
+    others = [network for network in alone if abs(alone[network] - errors.get(network, math.inf)) > ROUNDING]
+    if others:
+        named = "; ".join(f"{arm}, seed {seed}" for arm, seed in others)
+        raise RecordError(f"{path} averages networks without a record of theirs ({named}); delete it and run the study")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -22,8 +22,8 @@ from cnnlib.measure import count_parameters
 from cnnlib.models.cells import Plan
 from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, search, split
 from cnnlib.settings import BUDGETS
-from cnnlib.studies.comparison import comparable, verdicts, where_and_how_long
-from cnnlib.studies.errors import RecordError, StudyError, failed
+from cnnlib.studies.comparison import NOTHING, comparable, refuse_twice, verdicts, where_and_how_long
+from cnnlib.studies.errors import RecordError, StudyError, Unfinished
 from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, refuse_stand_in
 from cnnlib.studies.schemas import SEARCH, validate
 from cnnlib.studies.statistics import LEGEND, summarise
@@ -259,14 +259,16 @@ def load_records(budget: str | None = None, folder: str | Path | None = None) ->
 
 
 def with_recorded(live: Sequence[SearchRun]) -> list[SearchRun]:
-    """Return live searches together with those that come with the package: same budget and data set, other seeds."""
+    """Return live searches together with those that come with the package: same budget and images, other seeds."""
     if not live:
         return []
     have = {(run.arm, run.seed) for run in live}
-    recorded = load_records(live[0].budget)
-    return _in_order(
-        [*live, *(run for run in recorded if run.run.data == live[0].run.data and (run.arm, run.seed) not in have)]
-    )
+    recorded = [run for run in load_records(live[0].budget) if _images(run) == _images(live[0])]
+    return _in_order([*live, *(run for run in recorded if (run.arm, run.seed) not in have)])
+
+
+def _images(run: SearchRun) -> tuple[str, int]:
+    return run.run.data, run.run.train_images
 
 
 def _in_order(runs: Sequence[SearchRun]) -> list[SearchRun]:
@@ -298,9 +300,10 @@ def run(
         progress: False shows none.
 
     Raises:
-        StudyError: if there is no such arm; with a folder also, at the end, if some failed: it names them.
+        StudyError: if there is no such arm.
+        Unfinished: with a folder, at the end, if some failed. It names them, and holds the records of the others.
         ArgumentError: if a seed is negative.
-        RecordError: if a record in the folder is not of the search as it is now.
+        RecordError: if a record in the folder is not of the search as it is now; nothing is searched then.
     """
     budget = settings.budget(budget)
     scale = SCALES[budget]
@@ -318,14 +321,18 @@ def run(
             test_images=data.test_images[: scale.images],
             test_labels=data.test_labels[: scale.images],
         )
+    stand_in = data.name if data.stands_in_for else None
+    paths = {
+        (arm, seed): Path(folder) / NAME / file_name(budget, arm, seed, stand_in) if folder else None
+        for arm, seed in product(arms, seeds)
+    }
+    for path in paths.values():
+        _recorded(path)  # so that one that does not fit is refused now, not after hours of searching
     runs, failures = [], []
     with contextlib.closing(Progress(progress)) as display:
-        for arm, seed in product(arms, seeds):
-            name = file_name(budget, arm, seed, data.name if data.stands_in_for else None)
-            path = Path(folder) / NAME / name if folder else None
-            if path and path.exists():
-                runs.append(SearchRun.load(path))
-                check(runs[-1], path)
+        for (arm, seed), path in paths.items():
+            if recorded := _recorded(path):
+                runs.append(recorded)
                 continue
             try:
                 runs.append(_one(arm, seed, budget, data, display))
@@ -337,8 +344,17 @@ def run(
             if folder:
                 runs[-1].save(folder)
     if failures:
-        raise failed(failures, len(arms) * len(seeds))
+        raise Unfinished(failures, runs)
     return runs
+
+
+def _recorded(path: Path | None) -> SearchRun | None:
+    """Return the record at ``path``, which fits the search, or None if there is none."""
+    if path is None or not path.exists():
+        return None
+    run = SearchRun.load(path)
+    check(run, path)
+    return run
 
 
 def _one(arm: str, seed: int, budget: str, data: ImageSet, display: Progress) -> SearchRun:
@@ -379,10 +395,12 @@ def table(runs: Sequence[SearchRun]) -> Table:
     overlap, as those of :func:`cnnlib.studies.compare`.
 
     Raises:
-        StudyError: if there are no searches, or if they are not of one budget and data set.
+        StudyError: if there are no searches, if they are not of one budget and as many images of one data set, or if
+            one is there twice.
     """
-    if len({(run.budget, run.run.data) for run in runs}) != 1:
-        raise StudyError("a table needs searches of one budget and of one data set")
+    if len({(run.budget, _images(run)) for run in runs}) != 1:
+        raise StudyError("a table needs searches of one budget and of one data set, on equally many training images")
+    refuse_twice((run.budget, run.arm, run.seed) for run in runs)
     groups = {arm: [run for run in runs if run.arm == arm] for arm in ARMS}
     groups = {arm: group for arm, group in groups.items() if group}
     first = runs[0]
@@ -396,7 +414,7 @@ def table(runs: Sequence[SearchRun]) -> Table:
         columns=(
             Column("search", numeric=False),
             *(Column(heading) for heading in ("cells rewarded", "images trained on", "images for rewards")),
-            Column("search time", "s"),
+            Column("search time, median", "s"),
             *(Column("parameters of the net"), Column("training error", "%"), Column("test error", "%")),
         ),
         rows=tuple(
@@ -405,7 +423,7 @@ def table(runs: Sequence[SearchRun]) -> Table:
                 mean(group, lambda run: run.found.cells),
                 mean(group, lambda run: run.found.trained_images),
                 mean(group, lambda run: run.found.validated_images),
-                mean(group, lambda run: run.found.seconds),
+                _search_time(group),
                 mean(group, lambda run: run.run.parameters),
                 f"{summarise([run.run.train_error for run in group])} ({len(group)})",
                 f"{summarise([run.test_error for run in group])} ({len(group)})",
@@ -423,3 +441,10 @@ def table(runs: Sequence[SearchRun]) -> Table:
             LEGEND,
         ),
     )
+
+
+def _search_time(group: Sequence[SearchRun]) -> str:
+    """Return the median over seeds: a busy machine only adds. Different machines have none in common."""
+    if len({run.run.hardware for run in group}) > 1:
+        return NOTHING
+    return f"{round(median(run.found.seconds for run in group)):,}"

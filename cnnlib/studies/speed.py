@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -214,7 +215,7 @@ def layer_times(
         channels: numbers of maps.
         batches: numbers of images at once.
         rounds: how often each layer is timed.
-        seconds: how long it is repeated each time, at least; the time is that of one repetition.
+        seconds: how long it is repeated each time, about; the time is that of one repetition.
         device: default :func:`cnnlib.device`.
         precision: of all values; default as for :func:`cnnlib.fit`.
 
@@ -226,8 +227,8 @@ def layer_times(
     device = settings.device(device)
     dtype = AUTOCAST[hardware.precision(device, precision)]
     times = []
-    for batch_size in batches:
-        for width in channels:
+    with hardware.exact_convolutions():  # as in a training: fp32 is not TF32
+        for batch_size, width in product(batches, channels):
             x = torch.randn(batch_size, width, SIDE, SIDE, device=device, dtype=dtype)
             x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
             layers = {kind: _layer(kind, width).to(device, dtype, memory_format=torch.channels_last) for kind in KINDS}

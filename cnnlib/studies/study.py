@@ -21,7 +21,7 @@ class Arm:
 
     ``overrides`` are values of JSON; ``"nn.Tanh"`` stands for the class of torch.nn. ``published`` is what a paper
     reports for this arm, if the model's card does not say it. ``precision`` is that of :func:`cnnlib.fit`, if it is
-    what is compared.
+    what is compared, or must be the same everywhere.
     """
 
     model: str

@@ -496,7 +496,7 @@ def _forward_and_backward(layer: nn.Module, images: Tensor, wanted: list[Tensor]
 
 def _best(run: Callable[[], Any], device: torch.device, seconds: float) -> float:
     """Return the seconds of the fastest of several runs."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait = functools.partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     best, end = math.inf, time.perf_counter() + seconds
     while time.perf_counter() < end:
         wait()

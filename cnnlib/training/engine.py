@@ -256,7 +256,7 @@ class _Training:
             self.module.set_progress(self.done / self.steps)
         images, labels = self.batches[self.done]
         with hardware.SHARED:
-            torch.manual_seed(hardware.stream(self.seed, DROPOUT, self.processes.rank, self.done))
+            hardware.seed_generators(self.device, hardware.stream(self.seed, DROPOUT, self.processes.rank, self.done))
             self.unread.append(self.step(images, labels, self.recipe.lr_at(self.done, self.steps)))
         self.done += 1
         if not self.cold_steps:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.data import Images, ImageSet
+from cnnlib.models.cells import CellNet, DropPath
 from cnnlib.models.efficientnet import DropConnect
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.recipe import Recipe
@@ -128,9 +129,16 @@ def can_be_recorded(module: nn.Module) -> bool:
     if in_a_thread and torch.__version__ < (2, 13) and draws_random_numbers(module):
         return False
     return not any(
-        hasattr(part, "survives") or hasattr(part, "set_progress") or getattr(part, "draws_twice", False)
+        hasattr(part, "survives") or _follows_progress(part) or getattr(part, "draws_twice", False)
         for part in module.modules()
     )
+
+
+def _follows_progress(part: nn.Module) -> bool:
+    """Tell whether a part changes as the training goes on. A net of cells only passes the news on to its drop paths."""
+    if isinstance(part, CellNet):
+        return False
+    return part.final > 0 if isinstance(part, DropPath) else hasattr(part, "set_progress")
 
 
 def draws_random_numbers(module: nn.Module) -> bool:

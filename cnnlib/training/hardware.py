@@ -134,6 +134,16 @@ def stream(seed: int, *key: int) -> int:
     return int(np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed PyTorch's global generators that a training on this device draws from, and no others."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
 def exact_convolutions() -> contextlib.AbstractContextManager[None]:
     """Within this context cuDNN chooses the same algorithm every time, and fp32 means fp32, not TF32."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

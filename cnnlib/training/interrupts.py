@@ -12,6 +12,19 @@ STOP = threading.Event()
 """Set by the main thread, to which alone Ctrl-C comes, when the trainings in other threads shall stop."""
 
 
+@contextlib.contextmanager
+def ignored() -> Iterator[None]:
+    """Within this context, in the main thread, Ctrl-C does nothing.
+
+    Before Python 3.13 a thread whose end is waited for counts as ended when Ctrl-C breaks off the wait.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
 class Interrupts:
     """Holds back Ctrl-C until :meth:`check`, so that the state is whole when the training stops.
 

@@ -31,7 +31,7 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
         name = card(name).name
         _check_channels(name, data)
         with hardware.SHARED:
-            torch.manual_seed(seed)
+            hardware.seed_generators(device, seed)
             module = registered(name, {"num_classes": len(data.classes), **overrides})
     overrides = json.loads(json.dumps(dict(overrides), default=_class_name))
     return name, overrides, module.to(device, memory_format=torch.channels_last)

@@ -1,12 +1,16 @@
 """The atlas: every network on one card, with the numbers that are computed; its filter; its drawings."""
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter, defaultdict
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 from bs4 import BeautifulSoup
-from cnnbook import atlas, notebooks, plates
+from cnnbook import atlas, plates
 from cnnbook.plates import Numbers
 
 from cnnlib import measure, models, studies
@@ -108,9 +112,8 @@ def test_a_network_is_a_row():
 
 
 def test_a_study_leads_to_the_chapter_that_shows_it():
-    assert atlas.chapter(studies.find_study("degradation")) == "02-vgg-receptive-field.ipynb"
-    names = {path.name for path in notebooks.paths()}
-    assert {atlas.chapter(study) for study in studies.STUDIES.values()} - {None} <= names
+    assert atlas.chapters()["degradation"] == "02-vgg-receptive-field.ipynb"
+    assert atlas.chapters().keys() <= studies.STUDIES.keys()
 
 
 # ---- the drawings ----------------------------------------------------------------------------------------------------
@@ -190,6 +193,43 @@ def test_results_are_kept_until_a_source_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(plates, "sources", lambda *files: {changed})
     with pytest.raises(TypeError):  # it would be made anew
         plates.contents([plate], tmp_path)
+
+
+def test_drawings_begin_before_the_other_pages_are_read(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(plates, "begin", lambda wanted, folder: begun.append((len(wanted), folder)))
+    env = SimpleNamespace(app=SimpleNamespace(outdir=tmp_path / "html"))
+    docnames = ["book/api", "book/claims"]
+    atlas.read_last(None, env, docnames)
+    assert (docnames, begun) == (["book/api", "book/claims"], [])
+    docnames = ["book/api", atlas.PAGE, "book/claims"]
+    atlas.read_last(None, env, docnames)
+    assert docnames == ["book/api", "book/claims", atlas.PAGE]
+    assert begun == [(len(PLATES), tmp_path / "atlas")]
+
+
+def test_what_has_begun_is_waited_for(tmp_path, monkeypatch):
+    wanted = [plate for plate in PLATES if plate.slug == "lenet5"]
+    monkeypatch.setattr(plates, "FEW", 0)
+    plates.begin(wanted, tmp_path)
+    monkeypatch.setattr(plates, "make", None)  # in this process
+    assert plates.contents(wanted, tmp_path)["lenet5"].numbers.keys() == {"lenet5"}
+
+
+def test_a_build_that_fails_leaves_no_process_behind(tmp_path):
+    folder = tmp_path / "atlas"
+    code = f"""if True:
+        from pathlib import Path
+        from cnnbook import plates
+        folder = Path({str(folder)!r})
+        plates.begin(plates.plates()[: plates.FEW + 1], folder)
+        print(len(plates._running[folder]))
+        raise SystemExit("this build fails")
+    """
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert (int(done.stdout) > 0, done.stderr.strip()) == (True, "this build fails")
+    assert not folder.exists(), "the run above ends with its last process, which has made its plates"
 
 
 # ---- in the browser --------------------------------------------------------------------------------------------------

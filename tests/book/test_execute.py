@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from cnnbook import execute, notebooks
 from cnnbook.notebooks import Repository, source_hash
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 
 @pytest.fixture
@@ -44,6 +44,14 @@ def test_outputs_and_facts_are_stored(write):
     assert facts["seconds"] >= 0
     assert "thread" in facts["hardware"] or "GPU" in facts["hardware"]
     assert not {"widgets"} & set(notebook.metadata)
+
+
+def test_a_blank_line_on_stderr_is_not_stored(capsys):
+    said, blank = (new_output("stream", name="stderr", text=text) for text in ("first\nlast\n", "\n"))
+    cell = new_code_cell(outputs=[blank, said])
+    execute.clean(cell)
+    assert cell.outputs == []
+    assert capsys.readouterr().out == "  not stored, from stderr: last\n"
 
 
 def test_a_failing_cell_leaves_the_file_as_it_was(write, capsys):

@@ -10,6 +10,9 @@ from cnnbook import notebooks
 from cnnbook.notebooks import ROOT, Repository
 from nbval.plugin import IPyNbFile, get_sanitize_patterns
 
+from cnnlib.explore import style
+from cnnlib.explore.html import squeeze
+
 NOTEBOOKS = {path.stem: notebooks.read(path) for path in notebooks.paths()}
 SANITISED = ROOT / "tests" / "nbval.cfg"
 IMAGES = {"image/png", "image/jpeg", "image/svg+xml"}
@@ -54,6 +57,15 @@ def test_nothing_is_stored_that_the_page_should_not_show(notebook):
         assert output.get("name") != "stderr"
     machine = re.compile(r"/(?:home|root|tmp|work|Users)/|0x[0-9a-f]{8}")
     assert machine.findall(json.dumps([output for _, output in outputs(notebook)])) == []
+
+
+@each
+def test_figures_have_the_styles_of_the_package(notebook):
+    """A page leaves repeated styles out by their text; with others it would be heavy."""
+    styles = squeeze(style.css() + style.components_css())
+    for _, output in outputs(notebook):
+        html = output.get("data", {}).get("text/html", "")
+        assert html.count('<figure class="cnn ') == html.count(f"<style>{styles}")
 
 
 @each

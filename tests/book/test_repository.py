@@ -5,7 +5,7 @@ import tomllib
 
 import nbformat
 import yaml
-from cnnbook import address
+from cnnbook import address, notebooks
 from cnnbook.notebooks import ROOT, Repository
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -39,6 +39,21 @@ def test_address_is_the_configured_one_everywhere():
         assert found <= expected, f"{name}: run `make address`"
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["repository-code"] == REPOSITORY.url
+
+
+def test_another_address_is_written_everywhere(tmp_path, monkeypatch):
+    for name in address.TEXTS:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(address, "ROOT", tmp_path)
+    monkeypatch.setattr(notebooks, "paths", list)
+    theirs = Repository("https://github.com/someone/their-fork", "trunk")
+    monkeypatch.setattr(Repository, "configured", lambda: theirs)
+    address.main()
+    written = {name: (tmp_path / name).read_text(encoding="utf-8") for name in address.TEXTS}
+    assert not any(REPOSITORY.slug in text or REPOSITORY.pages in text for text in written.values())
+    assert theirs.colab("notebooks/01-alexnet-arithmetic.ipynb") in written["README.md"]
+    assert {*re.findall(r"/blob/([^/]+)/", written["README.md"])} == {"trunk"}
 
 
 def test_readme_lists_every_chapter_with_its_colab_badge():

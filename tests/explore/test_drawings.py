@@ -167,6 +167,11 @@ def test_alexnet_is_the_classic_picture():
     )
 
 
+def test_outputs_that_are_neither_maps_nor_vectors_are_left_out():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(2), nn.Linear(36, 5), nn.Flatten(), nn.Linear(40, 10))
+    assert repr(volumes(net, (3, 8, 8), id="x")).endswith(": input 3×8×8, 0 8×6×6, 4 10.")
+
+
 def test_nothing_to_draw_is_said():
     with pytest.raises(NothingToDraw, match="input_size"):
         volumes(CHAIN, id="x")

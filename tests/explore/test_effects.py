@@ -53,6 +53,14 @@ def test_gradients_are_those_of_the_convolutions_on_the_way():
     assert "a initial: 2.0e+00 at the first layer, 1.0e+00 times the last" in words
 
 
+def test_no_seed_is_lost_in_records_ordered_by_seed():
+    records = [record("a", 10, 30, (1.0, 2.0)), record("b"), record("a", 20, 46, (4.0, 2.0)), record("b")]
+    figure = arriving_gradients({"plain": records})
+    assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx([2.0, 2.0])
+    gaps = error_gaps({"plain": records})
+    assert [text.get_text() for text in gaps.axes[0].texts] == ["23.0 (2)", "20.0 (2)"]
+
+
 def test_gradients_need_a_probe():
     blind = record("a")
     blind.probe = None

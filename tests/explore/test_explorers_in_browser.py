@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from cnnlib.explore import conv_arithmetic, diagram, frames, volumes
+from cnnlib.explore import conv_arithmetic, diagram, frames, inception_module, volumes
 from cnnlib.explore import convolution as conv
 from cnnlib.explore.convolution import PRESETS, RANGES, Walk
 from cnnlib.models import create
@@ -229,6 +229,23 @@ def test_nothing_is_wider_than_a_phone_and_targets_are_large(open_page, everythi
         assert box["width"] >= 44
 
 
+def test_states_and_legends_stay_in_forced_colours(open_page):
+    body = conv_arithmetic(id="a", size=7, kernel=3).html + inception_module(id="b").html
+    tab = open_page(body, forced_colors="active")
+
+    def grounds(query):
+        return tab.locator(query).evaluate_all("all => all.map((one) => getComputedStyle(one).backgroundColor)")
+
+    pressed, other = (grounds(f"#b button[aria-pressed={state}]") for state in ("true", "false"))
+    assert len(pressed) == 1
+    assert not {*pressed} & {*other}
+    assert len({*grounds("#a .key.image, #a .key.tap, #a .key.result")}) == 3
+    assert len({*grounds("#b td i")}) == 4
+    switch = tab.locator("#b [role=switch]").first
+    looks = "one => [getComputedStyle(one).appearance, getComputedStyle(one, '::before').content]"
+    assert switch.evaluate(looks) == ["auto", "none"]
+
+
 @pytest.mark.parametrize(
     ("root", "body", "scheme", "dark"),
     [
@@ -241,6 +258,8 @@ def test_nothing_is_wider_than_a_phone_and_targets_are_large(open_page, everythi
         ("", 'data-jp-theme-light="true"', "dark", False),
         ("", 'class="vscode-dark"', "light", True),
         ("", 'class="vscode-light"', "dark", False),
+        ("", 'class="vscode-high-contrast"', "light", True),
+        ("", 'class="vscode-high-contrast vscode-high-contrast-light"', "dark", False),
     ],
 )
 def test_theme_follows_the_page_around(browser, root, body, scheme, dark):

@@ -83,6 +83,12 @@ def test_unknown_class_is_refused(shapes):
         samples(shapes, classes=["whale"])
 
 
+def test_too_few_images_of_a_class_are_refused(shapes):
+    counts = [int((shapes.train_labels == label).sum()) for label in range(len(shapes.classes))]
+    with pytest.raises(NothingToDraw, match=f"has {counts[0]} training images of '{shapes.classes[0]}', not 61"):
+        samples(shapes, per_class=61)
+
+
 def test_images_fill_the_last_row_with_paper():
     figure = images(torch.zeros(5, 1, 4, 4), columns=3, title="five")
     drawn(figure)

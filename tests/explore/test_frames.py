@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -65,6 +66,16 @@ def test_all_combinations_are_drawn_the_first_is_visible(static, line_figure):
     assert '<figcaption aria-live="polite">Case 1</figcaption>' in shown.html
     assert shown.html.count('type="range"') == 2
     assert repr(shown) == "k is 1, shift 0"
+
+
+def test_figures_of_pyplot_are_not_shown_twice(static):
+    def draw(k):
+        figure, axes = pyplot.subplots()
+        axes.plot([0, k])
+        return figure
+
+    assert "<svg" in frames(draw, alt="k = {k}", id="x", k=[1, 2]).html
+    assert not pyplot.get_fignums()
 
 
 def test_words_may_be_functions(static, line_figure):
@@ -129,6 +140,16 @@ def test_pictures_become_smaller_and_keep_their_pixels(colours):
     assert np.array_equal(np.asarray(before.convert("RGBA")), np.asarray(after.convert("RGBA")))
     assert after.format == "WEBP"
     assert len(small) < len(document)
+
+
+def test_pictures_keep_their_scale():
+    with matplotlib.rc_context(style.rc()):
+        figure = Figure(figsize=(2, 2))
+        figure.subplots().imshow(np.zeros((131, 131)), interpolation="none")
+    document = render(figure)
+    (scale,) = re.findall(r'transform="(matrix\([^"]+)"', document)
+    assert len(scale) > len("matrix(0.8 0 0 0.8 10.1 10.1)")
+    assert f'transform="{scale}"' in Sheet("x").inline(document, alt="", prefix="x-")
 
 
 def test_a_kernel_gets_widgets_and_nothing_is_returned(live, line_figure):

@@ -41,6 +41,8 @@ def test_gradients_that_cannot_be_drawn():
             head_gradients(measured)
     with pytest.raises(NothingToDraw, match="different parts"):
         head_gradients({"net": [run(1.0), run(1.0)[:1]]})
+    with pytest.raises(NothingToDraw, match="'net' has no part '4a'; choose from stem, 3a"):
+        head_gradients({"net": [run(1.0)]}, heads_after=["4a"])
 
 
 def test_each_map_is_scaled_by_itself():

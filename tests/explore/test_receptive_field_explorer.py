@@ -174,6 +174,7 @@ def test_caption_counts_what_lies_outside_and_between():
         (Stack(40, ((3, 1, 1, 1),)), "inputs of 5 to 24 pixels, not 40"),
         (Stack(9, ()), "1 to 6 layers, not 0"),
         (Stack(9, ((3, 1, 1, 1), (9, 1, 1, 1))), "layer 2 has a kernel of 9; choose from 1 to 7"),
+        (Stack(15, ((3, 1, 0),)), "layer 1 has 3 numbers; give kernel, stride, padding, dilation"),
     ],
 )
 def test_stack_that_the_sliders_cannot_set_is_refused(start, message):

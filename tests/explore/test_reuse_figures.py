@@ -53,6 +53,11 @@ def test_what_cannot_be_drawn_is_refused():
         memory_by_depth({"x": {1: 1}}, title="")
 
 
+def test_many_lines_begin_again_with_the_first_colour():
+    (axes,) = memory_by_depth({name: {10: 1, 20: 2} for name in "abcdef"}, title="Memory").axes
+    assert axes.lines[5].get_color() == axes.lines[0].get_color()
+
+
 def test_memory_is_drawn_in_megabytes():
     figure = memory_by_depth({"a": {10: 1_000_000, 20: 4_000_000}, "b": {10: 500_000, 20: 1_000_000}}, title="Memory")
     (axes,) = figure.axes

@@ -161,6 +161,8 @@ def test_the_figure_has_the_code_and_escapes_it():
     assert unescape(re.sub(r"</?span[^>]*>", "", pre)) == str(cnnlib.source(resnet))
     assert '<span class="d">ResidualBlock</span>' in pre
     assert '<span class="k">class</span>' in pre
+    assert '<span class="m">1</span>' in pre
+    assert not re.search('<span class="[npw]">', pre), "the book takes these away"
     assert re.search(r'<span class="s">&quot;&quot;&quot;A plain block', pre)
 
 

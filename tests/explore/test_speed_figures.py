@@ -60,3 +60,10 @@ def test_layers_stand_under_the_roof():
 def test_nothing_to_draw(draw):
     with pytest.raises(NothingToDraw, match="python -m cnnlib speed"):
         draw([])
+    with pytest.raises(NothingToDraw, match="has no times of 'foo'; recorded are 'forward' with batch 1, 'forward'"):
+        draw([speed()], work="foo")
+
+
+def test_a_roof_needs_a_recorded_batch():
+    with pytest.raises(NothingToDraw, match="no times of 'forward' with batch 3; recorded are 'forward' with batch 1,"):
+        roofline([speed()], batch_size=3)

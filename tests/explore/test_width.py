@@ -76,8 +76,9 @@ def test_the_block_in_words():
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(BadOption, match="6n"):
         wide_network(20, 1)
-    with pytest.raises(NotDrawn, match="k goes to 12"):
-        wide_network(10, 13)
+    for k in (13, 1 / 17, 0, -1):
+        with pytest.raises(NotDrawn, match="k goes from 1/16 to 12"):
+            wide_network(16, k)
     with pytest.raises(NotDrawn, match="at least one path"):
         path_matrices(0, 4)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.measure import BadArgument, allocated_peak, training_memory
+from cnnlib.measure import BadArgument, DoesNotFit, allocated_peak, training_memory
 
 
 def test_a_forward_pass_holds_two_maps_at_a_time():
@@ -69,3 +69,10 @@ def test_the_network_and_the_random_numbers_stay_as_they_are():
 def test_an_empty_batch_is_refused():
     with pytest.raises(BadArgument, match="at least 1"):
         allocated_peak(nn.ReLU(), (1, 2, 2), 0)
+
+
+def test_images_that_do_not_fit_are_refused():
+    with pytest.raises(DoesNotFit, match=r"3x2x2.*the smallest square input that it takes is 3x3"):
+        allocated_peak(nn.Conv2d(3, 8, 3), (3, 2, 2), backward=True)
+    with pytest.raises(BadArgument, match="shape of one image"):
+        allocated_peak(nn.Conv2d(3, 8, 3), (3, 0, 8))

@@ -179,6 +179,27 @@ def test_only_an_identity_path_carries_the_gradient_back_unchanged(order, kept):
         assert (first.shortcut_gradient == pytest.approx(last.gradient)) is kept
 
 
+def test_a_branch_may_be_a_list_of_modules():
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+
+        def forward(self, x):
+            return x + self.f[1](x + self.f[0](x))
+
+    torch.manual_seed(0)
+    first, last = block_flow(nn.Sequential(Steps(), Steps(), nn.Flatten(), nn.Linear(192, 10)), *batch())
+    assert first.shortcut_gradient == pytest.approx(last.gradient)
+    assert first.gradient != pytest.approx(last.gradient, rel=0.01)
+
+
+def test_what_a_branch_holds_is_no_block():
+    assert [row.block for row in block_flow(create("se-resnet20"), *batch())] == [
+        f"stages.{stage}.{block}" for stage in range(3) for block in range(3)
+    ]
+
+
 def test_a_net_stays_as_it_is_when_its_blocks_are_measured():
     net = basic_net(FULL, 20).eval()
     before = copy.deepcopy(net.state_dict())

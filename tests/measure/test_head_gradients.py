@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cnnlib.measure import BadArgument, head_gradients
+from cnnlib.measure import BadArgument, UnknownLayer, head_gradients
 from cnnlib.measure.heads import HeadGradient
 from cnnlib.models import create
 from cnnlib.models.layers import WithAuxiliary
@@ -122,3 +122,5 @@ def test_what_has_no_heads_or_no_weights(net, batch):
         head_gradients(create("resnet20"), *batch)
     with pytest.raises(BadArgument, match="any weights of 'heads'"):
         head_gradients(net, *batch, parts=["a", "heads"])
+    with pytest.raises(UnknownLayer, match=r"no layer 'head\.0'; the nearest names are 'heads\.0'"):
+        head_gradients(net, *batch, parts=["a", "head.0"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.measure import BadArgument, inference
+from cnnlib.measure import BadArgument, DoesNotFit, inference
 
 
 class Slow(nn.Module):
@@ -61,3 +61,10 @@ def test_the_network_stays_as_it_is():
 def test_nothing_to_measure_is_refused(wrong):
     with pytest.raises(BadArgument, match="at least one pass"):
         inference(nn.Conv2d(3, 8, 3), (3, 8, 8), **wrong)
+
+
+def test_images_that_do_not_fit_are_refused():
+    with pytest.raises(DoesNotFit, match=r"3x2x2.*the smallest square input that it takes is 3x3"):
+        inference(nn.Conv2d(3, 8, 3), (3, 2, 2))
+    with pytest.raises(BadArgument, match="shape of one image"):
+        inference(nn.Conv2d(3, 8, 3), (3, 0, 8))

@@ -237,6 +237,31 @@ def test_vectors_are_inputs_too():
     assert [row.receptive_field for row in table] == [None] * 3
 
 
+class Attention(nn.Module):
+    """Attention of all places of an image to all others; it runs without data unless it ``reads_values``."""
+
+    def __init__(self, reads_values):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.reads_values = reads_values
+
+    def forward(self, x):
+        if self.reads_values:
+            float(x.sum())
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("reads_values", [False, True])
+def test_the_products_of_attention_count(reads_values):
+    fast = torch.backends.mha.get_fastpath_enabled()
+    places = 4 * 4
+    expected = 4 * places * 8 * 8 + 2 * places * places * 8  # four projections, then queries by keys and by values
+    assert multiply_adds(Attention(reads_values), (8, 4, 4)) == expected
+    assert layer_table(Attention(reads_values), (8, 4, 4)).total.multiply_adds == expected
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
 def test_a_single_layer():
     (row,) = layer_table(nn.Conv2d(3, 8, 3), (3, 8, 8))
     assert (row.name, row.kind, row.receptive_field) == ("forward", "Conv2d", 3)

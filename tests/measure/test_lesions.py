@@ -59,9 +59,15 @@ def test_the_net_keeps_its_mode_when_images_do_not_fit():
     assert net.training
 
 
-def test_pre_activated_nets_are_refused(images):
+def test_blocks_of_another_kind_are_refused(images):
     with pytest.raises(BadOption, match="only plain and residual blocks"):
-        lesions(create("preact20"), images, torch.zeros(30, dtype=torch.long))
+        lesions(create("ho-resnet20-euler"), images, torch.zeros(30, dtype=torch.long))
+
+
+def test_other_nets_are_refused(images):
+    for net, kind in ((create("preact20"), "PreActResNet"), (nn.Linear(2, 2), "Linear")):
+        with pytest.raises(BadArgument, match=f"only a ResNet of this package.*{kind}"):
+            lesions(net, images, torch.zeros(30, dtype=torch.long))
 
 
 def test_nothing_to_measure():

@@ -93,6 +93,12 @@ def test_other_convolutions_are_no_bottlenecks():
     assert list(bottleneck_projections(net, torch.randn(1, 3, 8, 8))) == ["4"]
 
 
+def test_a_convolution_of_single_pixels_is_a_linear_layer_and_no_bottleneck():
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 1, 1))
+    for count in (1, 2):
+        assert list(bottleneck_projections(net, torch.randn(count, 3, 8, 8))) == ["0"]
+
+
 def test_what_cannot_be_projected():
     maps = torch.randn(1, 4, 3, 3)
     for shape in ((2, 4, 3, 3), (4,), (2, 1, 2, 2), (2, 3), (2, 4, 1)):
@@ -102,3 +108,5 @@ def test_what_cannot_be_projected():
         projection(maps, torch.ones(2, 4), draws=0)
     with pytest.raises(BadArgument, match="constant"):
         projection(torch.ones(1, 4, 3, 3), torch.ones(2, 4))
+    with pytest.raises(BadArgument, match="constant"):
+        bottleneck_projections(nn.Conv2d(4, 2, 1), torch.ones(1, 4, 3, 3))

@@ -139,5 +139,7 @@ def test_bad_arguments():
     net = create("resnet20")
     with pytest.raises(BadArgument, match="at least two"):
         gradient_correlation(net, line(1), [""])
+    with pytest.raises(BadArgument, match="at least one layer"):
+        gradient_correlation(net, line(2), [])
     with pytest.raises(UnknownLayer, match=r"no layer 'stages\.7'"):
         gradient_correlation(net, line(2), ["stages.7"])

@@ -84,6 +84,11 @@ def test_nearest_by_cosine_compares_directions():
     assert nearest(points, torch.tensor([0]), 1, "cosine").tolist() == [[1]]
 
 
+def test_a_large_mean_does_not_hide_small_distances():
+    points = torch.tensor([[0.0], [1.0], [3.0], [7.0]]) + 1e5
+    assert nearest(points, torch.tensor([0, 2]), 3).tolist() == [[1, 2, 3], [1, 0, 3]]
+
+
 def test_nearest_by_parts_is_nearest(monkeypatch):
     points = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     whole = nearest(points, torch.arange(20), 4)
@@ -129,6 +134,11 @@ def test_perceptual_distance_does_not_see_the_length_of_a_feature():
     torch.testing.assert_close(
         perceptual_distance(net, pictures(2), pictures(2) / 2, ["1"]), torch.zeros(2), atol=1e-6, rtol=0
     )
+
+
+def test_a_layer_that_is_named_twice_counts_twice(net):
+    once, twice = (perceptual_distance(net, pictures(2), pictures(2, seed=1), ["0"] * n) for n in (1, 2))
+    torch.testing.assert_close(twice, 2 * once)
 
 
 def test_perceptual_distance_refuses_what_makes_no_sense(net):

@@ -309,9 +309,18 @@ def test_an_even_pooling_does_not_mend_branches_that_are_not_aligned():
     assert not receptive_field(net, (2, 32, 32)).final.aligned
 
 
-def test_statistics_over_the_image_see_it_all():
-    final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4)), (2, 16, 16)).final
+@pytest.mark.parametrize(
+    "norm", [nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False)]
+)
+def test_statistics_over_the_image_see_it_all(norm):
+    final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), norm), (2, 16, 16)).final
     assert (final.whole, final.stride) == (True, 1)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.InstanceNorm2d(4, track_running_stats=True)])
+def test_running_statistics_see_no_more(norm):
+    final = receptive_field(nn.Sequential(nn.Conv2d(2, 4, 3), norm), (2, 16, 16)).final
+    assert (final.size, final.whole) == (3, False)
 
 
 @pytest.mark.parametrize("dim", [1, -3, None])  # None leaves the choice to PyTorch, which takes the channels
@@ -541,6 +550,39 @@ def test_a_network_that_fx_cannot_trace_is_told_so():
 
     with pytest.raises(NotTraceable, match=r"cannot trace Branching.*effective_receptive_field"):
         receptive_field(Branching(), (1, 8, 8))
+
+
+def test_images_must_have_an_argument_of_their_own():
+    class Starred(nn.Module):
+        def forward(self, *images):
+            return images[0] * 2
+
+    with pytest.raises(NotTraceable, match=r"forward of Starred must take the images.*not in \*args"):
+        receptive_field(Starred(), (2, 8, 8))
+
+
+def test_a_module_that_does_not_read_the_images_has_no_field():
+    class Bias(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2, 1, 1))
+
+        def forward(self):
+            return self.weight.exp()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = Bias()
+            self.conv = nn.Conv2d(2, 2, 3)
+
+        def forward(self, x):
+            return self.conv(x) + self.bias()
+
+    field = receptive_field(Net(), (2, 8, 8))
+    assert field["conv"].size == 3
+    with pytest.raises(UnknownLayer, match="no layer 'bias'"):
+        field["bias"]
 
 
 def test_sizes_that_do_not_fit_or_mean_nothing():

@@ -167,6 +167,12 @@ def test_other_depths_are_refused(build, depth):
         build(depth, 12)
 
 
+@pytest.mark.parametrize("compression", [0, -0.5, 1.5, float("nan")])
+def test_a_transition_keeps_a_fraction_of_the_maps(compression):
+    with pytest.raises(BadOption, match=f"compression is a fraction greater than 0 and at most 1, not {compression}"):
+        create("densenet121", compression=compression)
+
+
 def test_overfits(overfits):
     torch.manual_seed(0)
     overfits(cifar_densenet_bc(16, 12), (3, 16, 16))

@@ -35,7 +35,9 @@ def test_cells_put_out_what_no_step_reads():
     assert ENAS_MICRO.reduction.concat == (0, 2, 3, 4)
 
 
-@pytest.mark.parametrize("text", ["0 0 1", "0 0 1 1 1", "0 0 1 5", "0 0 2 0", "0 0 1 1 | 3 0 0 0", "", "a 0 0 0"])
+@pytest.mark.parametrize(
+    "text", ["0 0 1", "0 0 1 1 1", "0 0 1 5", "0 0 2 0", "0 0 1 1 | 3 0 0 0", "", "a 0 0 0", "-1 0 0 0", "0 0 0 -1"]
+)
 def test_parse_says_which_node_is_wrong(text):
     node = text.count("|")
     with pytest.raises(BadOption, match=f"node {node} is .*from 0 to {node + 1} and from 0 to {len(CODES) - 1}"):

@@ -40,6 +40,25 @@ def test_groups_are_normalised_by_themselves(maps):
     assert not torch.allclose(ours, formula(maps))
 
 
+def test_response_normalisation_prints_the_constants_of_the_paper():
+    assert repr(layers.LocalResponseNorm(groups=2)) == (
+        "LocalResponseNorm(size=5, alpha=0.0001, beta=0.75, k=2, groups=2)"
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_response_normalisation_is_pytorchs_with_a_larger_alpha_bit_for_bit(maps, groups, layout):
+    maps = maps.to(memory_format=layout)
+    ours, theirs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    halves = [nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0)(half) for half in theirs.chunk(groups, 1)]
+    outputs = layers.LocalResponseNorm(groups=groups)(ours), torch.cat(halves, 1)
+    for output in outputs:
+        output.sin().sum().backward()
+    assert torch.equal(*outputs)
+    assert torch.equal(ours.grad, theirs.grad)
+
+
 def test_require_size_names_the_smallest_size():
     layers.require_size(torch.empty(1, 3, 20, 20), 20, "Net")
     with pytest.raises(layers.InputTooSmall, match="Net needs images of at least 20x20 pixels, but these are 64x19"):
@@ -66,18 +85,53 @@ def test_require_size_stays_in_the_traced_graph():
         graph(torch.empty(1, 3, 19, 19))
 
 
+@pytest.mark.parametrize("number", [0, -1, 64.0, "2"])
+def test_require_whole_names_the_option(number):
+    layers.require_whole(1, grid=1)
+    with pytest.raises(BadOption, match=re.escape(f"grid is a whole number, 1 or more, not {number!r}")):
+        layers.require_whole(1, grid=number)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("alexnet", {"padding": -1}),
+        ("alexnet-two-towers", {"padding": -1}),
+        ("vgg11", {"grid": -1}),
+        ("mobilenet-v1", {"stem_stride": 0}),
+        ("mobilenet-v2", {"stem_stride": 0}),
+        ("efficientnet-b0", {"stem_stride": 0}),
+        ("scaled-resnet", {"resolution": 0}),
+        ("scaled-resnet", {"resolution": 64.0}),
+        ("enas-micro", {"repeats": -2}),
+    ],
+)
+def test_numbers_that_make_no_network_are_refused_at_construction(name, options):
+    ((option, number),) = options.items()
+    with pytest.raises(BadOption, match=rf"^{option} is a whole number, \d or more, not {number}"):
+        create(name, **options)
+
+
 @pytest.mark.parametrize(
     "build",
     [
         lambda depths: resnet.make_stages(resnet.ResidualBlock, depths, (8, 16), 8),
         lambda depths: create("shufflenet-g3", depths=depths),
         lambda depths: create("shufflenet-v2", depths=depths),
+        lambda depths: create("mobilenet-v2", stages=[(6, 16, depth, 1) for depth in depths]),
+        lambda depths: create("efficientnet-b0", stages=[(6, 3, 1, 16, depth) for depth in depths]),
     ],
 )
 @pytest.mark.parametrize("depths", [(1, 0), (-1, 2)])
 def test_a_stage_without_a_block_is_refused(build, depths):
-    with pytest.raises(BadOption, match=re.escape(f"each stage has at least 1 block, unlike in depths {depths}")):
+    with pytest.raises(BadOption, match=re.escape(f"each stage has 1 or more blocks, unlike in depths {depths}")):
         build(depths)
+
+
+@pytest.mark.parametrize("name", ["inception-v4", "inception-resnet-v2", "inception-resnet-v2-figures"])
+def test_an_inception_has_no_negative_number_of_modules(name):
+    with pytest.raises(BadOption, match=r"each stage has 0 or more blocks, unlike in depths \(-1, 7, 3\)"):
+        create(name, depths=(-1, 7, 3))
 
 
 def test_units_per_stage_are_those_of_the_depth():

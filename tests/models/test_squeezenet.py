@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 import torchvision.models as tv
 from torch import nn
 
-from cnnlib.models import card, create
+from cnnlib.models import BadOption, card, create
 from cnnlib.models.squeezenet import FIRES, fire
 
 ORACLES = {
@@ -29,7 +31,15 @@ def test_card_says_what_torchvision_measured(name):
     assert card(name).parameters == weights.meta["num_params"]
     assert round(card(name).multiply_adds / 1e9, 3) == weights.meta["_ops"]
     accuracies = weights.meta["_metrics"]["ImageNet-1K"].values()
-    assert [error.value for error in card(name).published] == pytest.approx([100 - a for a in accuracies], abs=1e-6)
+    errors = [error.value for error in card(name).published if error.source == f"torchvision, {weights}"]
+    assert errors == pytest.approx([100 - accuracy for accuracy in accuracies], abs=1e-6)
+
+
+def test_card_says_what_the_paper_measured():
+    """Table 2 has accuracies, of the first version: 57.5 % top-1 and 80.3 % top-5."""
+    errors = [error.value for error in card("squeezenet-1.0").published if "Table 2" in error.source]
+    assert errors == pytest.approx([100 - 57.5, 100 - 80.3])
+    assert card("squeezenet-1.0").headline.value == 42.5
 
 
 def shapes(name: str, side: int) -> dict[str, tuple[int, ...]]:
@@ -63,6 +73,12 @@ def test_maps_are_those_of_table_1():
 
 def test_later_version_pools_earlier():
     assert [part for part in shapes("squeezenet-1.1", 224) if part.startswith("pool")] == ["pool1", "pool3", "pool5"]
+
+
+@pytest.mark.parametrize("pools", [(1, 4), (1, 4, 4), (0, 4, 8), (1, 4, 10), (1, 3, 5, 8)])
+def test_three_layers_have_a_pooling(pools):
+    with pytest.raises(BadOption, match=re.escape(f"pools is three different numbers from 1 to 9, not {pools}")):
+        create("squeezenet-1.1", pools=pools)
 
 
 def test_parameters_of_a_fire_module():

@@ -82,7 +82,7 @@ def test_only_basic_blocks_can_be_added(name, images):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["stages.0.1", "stages.1.0"])
-@pytest.mark.parametrize("option", ["A", "B"])
+@pytest.mark.parametrize("option", ["A", "B", "C"])
 def test_residual_net_without_a_block_is_the_net_with_a_silent_branch(name, option, images):
     torch.manual_seed(0)
     net = trained(cifar_resnet(14, shortcut=option))

@@ -1,6 +1,7 @@
 """The studies of the book, each run for real in the smoke budget."""
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from cnnlib.data import normalise, shapes10
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import card, create
 from cnnlib.studies import STUDIES, compare, differ, find_study, load_records, run, search, summarise
-from cnnlib.studies.degradation import without_blocks
+from cnnlib.studies.degradation import blocks
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training.network import registered
 
@@ -58,12 +59,14 @@ def test_lesions_are_measured_on_test_images(images):
     with torch.no_grad():
         labels = net(normalise(images.test_images[:100], images.mean, images.std)).argmax(1)
     assert len(labels.unique()) > 1
-    whole, *without = without_blocks(
-        net, dataclasses.replace(images, test_images=images.test_images[:100], test_labels=labels)
-    )
+    few = dataclasses.replace(images, test_images=images.test_images[:100], test_labels=labels)
+    found = blocks(net, few)
+    whole, *without = found["lesions"]
     assert whole == {"block": "", "error": 0}
     assert [row["block"] for row in without] == [f"stages.{s}.{b}" for s in range(3) for b in range(3)]
     assert max(row["error"] for row in without) > 0
+    assert [row["block"] for row in found["responses"]] == [row["block"] for row in without]
+    assert json.loads(json.dumps(found)) == found
 
 
 @pytest.mark.parametrize("name", STUDIES)

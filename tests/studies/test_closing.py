@@ -8,6 +8,7 @@ import torchvision
 
 from cnnlib import measure, studies
 from cnnlib.explore import describe, released_errors
+from cnnlib.explore.boxes import NothingToDraw
 from cnnlib.studies import closing
 from cnnlib.studies.closing import QUESTIONS, Question, answers, answers_table
 from cnnlib.studies.released import PAPERS, Released, frontier, paper, released, released_table
@@ -55,6 +56,13 @@ def test_training_errors_are_compared_where_that_is_asked():
     question = Question("depth", "degradation", ("plain56", "plain20"), "train_error")
     records = [one for one in studies.load_records(studies.find_study("degradation"), "short") if one.arm == "plain56"]
     assert answers(question)[0].errors[0] == studies.summarise([one.run.train_error for one in records])
+
+
+def test_the_records_of_a_question_are_read_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(closing, "load_records", lambda study: asked.append(study.name) or [])
+    answers_table()
+    assert asked == [question.study for question in QUESTIONS]
 
 
 def test_the_table_names_what_is_shown_and_what_has_no_records(monkeypatch):
@@ -119,6 +127,12 @@ def test_the_frontier_is_what_no_other_beats():
 def test_the_table_of_weights_has_a_row_for_each():
     rows = released_table(released("resnet50"), "Two").rows
     assert rows[1] == ("resnet50, V2", "2015", "25.6", "4.09", "224", "19.14", "He et al. 2016")
+
+
+@pytest.mark.parametrize("options", [{}, {"two": "b"}, {"two": "a", "named": ["a", "b"]}])
+def test_the_figure_needs_the_weights_it_names(options):
+    with pytest.raises(NothingToDraw, match="no weights of"):
+        released_errors([made_up("a", 1, 30)], **options)
 
 
 def test_the_figure_has_a_mark_for_each_and_says_what_is_not_beaten():

@@ -68,6 +68,10 @@ def of_budget(records, budget):
     return [dataclasses.replace(r, run=dataclasses.replace(r.run, budget=budget)) for r in records]
 
 
+def on_images(record, count):
+    return dataclasses.replace(record, run=dataclasses.replace(record.run, train_images=count))
+
+
 def cells(table, row):
     return dict(zip([column.heading for column in table.columns], table.rows[row], strict=True))
 
@@ -102,6 +106,24 @@ def test_every_budget_has_its_columns_and_what_is_missing_is_said(study, records
     only = compare(study, records[:1])
     assert [row[0] for row in only.rows] == ["wide"]
     assert "narrow (all)" in str(only)
+
+
+def test_budgets_of_different_images_say_how_many_each(study, records):
+    text = " ".join(str(compare(study, [*records, *of_budget([on_images(records[0], 50_000)], "short")])).split())
+    assert "Does it matter? CIFAR-10 parameters" in text, "not one number for both"
+    assert "smoke: 4 steps on 40 training images; 4 runs on " in text
+    assert "short: 4 steps on 50,000 training images; 1 run on " in text
+
+
+def test_it_is_said_where_number_formats_are_averaged(study, records):
+    def compared(*formats):
+        runs = [dataclasses.replace(r.run, precision=name) for r, name in zip(records, formats, strict=True)]
+        made = [dataclasses.replace(record, run=run) for record, run in zip(records, runs, strict=True)]
+        return " ".join(str(compare(study, made)).split())
+
+    assert "Averages" not in compared("fp32", "fp32", "bf16", "bf16")
+    assert "each. Averages of bf16 and fp32 runs: wide. " in compared("fp32", "bf16", "bf16", "bf16")
+    assert "each. Averages of bf16 and fp32 runs: wide, narrow. " in compared("fp32", "bf16", "fp32", "bf16")
 
 
 def test_published_errors_stand_beside_the_measured_ones(study, records):
@@ -145,6 +167,9 @@ def test_many_arms_need_few_lines():
         "test error: b is lower than c by 70.10 points.",
         "test error: no difference shown between a and b.",
     ]
+    assert verdicts("test error", dict.fromkeys(["a", "b, halved", "c"], noisy)) == [
+        "test error: no difference shown between any two of a; b, halved; c."
+    ]
     lines = verdicts("test error", {"best": summarise([1.0, 1.1]), **dict.fromkeys("abcd", noisy)})
     assert lines == ["test error: no difference shown between any two of best, a, b, c, d."]
     lines = verdicts("test error", {**dict.fromkeys("abcd", noisy), "c": other, "e": other})
@@ -168,6 +193,8 @@ def test_what_cannot_be_compared(study, records):
         compare(study, [records[0], records[0]])
     with pytest.raises(StudyError, match="different studies cannot be compared: other, test"):
         compare(study, [records[0], dataclasses.replace(records[1], study="other")])
+    with pytest.raises(StudyError, match="smoke: trainings on 40 and 50,000 images cannot be compared"):
+        compare(study, [on_images(records[0], 50_000), *records[1:]])
     invented = dataclasses.replace(records[1], run=dataclasses.replace(records[1].run, data="Shapes-10"))
     with pytest.raises(StudyError, match="different data sets cannot be compared: CIFAR-10, Shapes-10"):
         compare(study, [records[0], invented])
@@ -196,6 +223,8 @@ def test_live_records_are_joined_by_recorded_seeds(study, data, stand_in, record
     invented = run(study, budget="smoke", seeds=[1], data=stand_in, progress=False)
     assert with_recorded(study, invented) == invented
     assert with_recorded(study, []) == []
+    few = [on_images(record, 30) for record in live]
+    assert with_recorded(study, few) == few
 
 
 def test_live_records_are_joined_by_those_of_other_budgets(study, data, stand_in, records, tmp_path, monkeypatch):
@@ -208,6 +237,8 @@ def test_live_records_are_joined_by_those_of_other_budgets(study, data, stand_in
     wide = [("wide", "smoke", 0), ("wide", "smoke", 1), ("wide", "short", 0), ("wide", "short", 1)]
     assert [(r.arm, r.run.budget, r.run.seed) for r in joined if r.arm == "wide"] == wide
     assert [r.run.module is not None for r in joined if r.arm == "wide"] == [False, True, False, False]
+    few = [on_images(record, 30) for record in live]
+    assert {r.run.budget for r in with_recorded(study, few, other_budgets=True) if r not in few} == {"short"}
     assert {r.run.budget for r in with_recorded(study, live)} == {"smoke"}
     assert [column.heading for column in compare(study, joined).columns if column.heading.startswith("short")]
     invented = run(study, budget="smoke", seeds=[1], data=stand_in, progress=False)
@@ -248,7 +279,8 @@ def test_an_ensemble_is_saved_and_read(study, data, records, tmp_path):
     result = ensemble([record.run for record in records[:2]], study.images(data, study.scale("smoke")))
     assert Ensemble.load(result.save(tmp_path / "e.json")) == result
     (tmp_path / "broken.json").write_text("{}")
-    for name in ("broken.json", "missing.json"):
+    (tmp_path / "binary.json").write_bytes(b"\xff")
+    for name in ("broken.json", "binary.json", "missing.json"):
         with pytest.raises(RecordError, match=name):
             Ensemble.load(tmp_path / name)
 

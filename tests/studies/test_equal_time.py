@@ -99,12 +99,30 @@ def test_a_record_of_another_recipe_still_does_not_fit(timed, data, speeds, tmp_
         load_records(dataclasses.replace(timed, arms=faster), "smoke", tmp_path)
 
 
+def test_the_length_that_the_others_follow_is_that_of_the_study(timed, data, speeds, tmp_path):
+    run(timed, budget="smoke", seeds=[0], data=data, progress=False, folder=tmp_path)
+    (tmp_path / "test" / "smoke-wide-seed0.json").unlink()
+    longer = dataclasses.replace(timed, budgets={"smoke": dataclasses.replace(timed.scale("smoke"), steps=6)})
+    with pytest.raises(RecordError, match="steps is 4, not 6"):
+        load_records(longer, "smoke", tmp_path)
+
+
 @pytest.mark.parametrize(
-    ("text", "message"), [("no JSON", "holds no lengths"), ('{"steps": {"wide": 2}}', "other arms")]
+    ("content", "message"),
+    [
+        (b"no JSON", "holds no lengths"),
+        (b"\xff", "holds no lengths"),
+        (b'{"steps": {"wide": 2, "narrow": 4}}', r"holds no lengths of trainings \('images_per_second'\)"),
+        (b'{"steps": {"wide": 2}, "images_per_second": {"wide": 500}}', "other arms"),
+        (
+            b'{"steps": {"wide": 1, "narrow": 2}, "images_per_second": {"wide": 500, "narrow": 1000}}',
+            "lengths.json was made for 2 steps of 'narrow', not 4; delete it",
+        ),
+    ],
 )
-def test_a_bad_file_of_lengths_is_refused(timed, data, speeds, tmp_path, text, message):
+def test_a_bad_file_of_lengths_is_refused(timed, data, speeds, tmp_path, content, message):
     (tmp_path / "test").mkdir()
-    (tmp_path / "test" / "smoke-lengths.json").write_text(text)
+    (tmp_path / "test" / "smoke-lengths.json").write_bytes(content)
     with pytest.raises(RecordError, match=message):
         run(timed, budget="smoke", data=data, progress=False, folder=tmp_path)
 

@@ -107,6 +107,16 @@ def test_a_study_has_every_arm(runs):
     assert one.errors == next(run for run in runs if run.arm == "aspp").errors
 
 
+def test_arms_named_twice_are_trained_once_and_unknown_ones_refused_before(monkeypatch):
+    trained = []
+    monkeypatch.setattr(keypoints, "train", lambda arm, *_: trained.append(arm))
+    keypoints.run(budget="smoke", arms=["wasp", "aspp", "wasp"], progress=False)
+    assert trained == ["wasp", "aspp"]
+    with pytest.raises(StudyError, match="no module 'fountain'; there are 1x1 only, wasp, aspp, cascade"):
+        keypoints.run(budget="smoke", arms=["wasp", "fountain"], progress=False)
+    assert trained == ["wasp", "aspp"]
+
+
 def test_table_says_that_the_data_is_generated_and_ranks_no_single_run(runs):
     text = str(keypoints.table(runs))
     assert "Generated stick figures, smoke: 2 steps" in text
@@ -126,3 +136,8 @@ def test_runs_of_different_length_are_not_compared(runs):
         keypoints.table([runs[0], dataclasses.replace(runs[1], steps=3)])
     with pytest.raises(StudyError, match="of one length"):
         keypoints.table([])
+
+
+def test_a_run_counts_once(runs):
+    with pytest.raises(StudyError, match=r"more than one record of 1x1 only seed 0 \(smoke\)"):
+        keypoints.table([runs[0], *runs])

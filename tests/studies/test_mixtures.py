@@ -75,8 +75,10 @@ def test_probabilities_are_averaged(four):
 def test_they_are_saved_and_read(networks, four, tmp_path):
     mixtures = mix("test", networks, four)
     assert Mixtures.load(mixtures.save(tmp_path / "new" / "mixtures.json")) == mixtures
-    with pytest.raises(RecordError, match=r"nothing\.json holds no averages"):
-        Mixtures.load(tmp_path / "nothing.json")
+    (tmp_path / "binary.json").write_bytes(b"\xff")
+    for name in ("nothing.json", "binary.json"):
+        with pytest.raises(RecordError, match=rf"{name} holds no averages"):
+            Mixtures.load(tmp_path / name)
 
 
 def test_what_cannot_be_averaged_is_refused(networks, four):

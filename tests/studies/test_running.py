@@ -1,20 +1,26 @@
+import contextlib
 import dataclasses
 import gc
 import json
 import pathlib
 import re
+import signal
+import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from cnnlib.files import locked
 from cnnlib.models import create
 from cnnlib.settings import UnknownBudget
 from cnnlib.studies import (
     Record,
     RecordError,
     StudyError,
+    Unfinished,
     compare,
     find_study,
     load_ensemble,
@@ -23,14 +29,14 @@ from cnnlib.studies import (
     register,
     run,
     run_ensemble,
+    run_mixtures,
     run_studies,
     search,
 )
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training import Diverged, evaluation
 from cnnlib.training import step as step_module
-from cnnlib.training.checkpoint import held
-from cnnlib.training.interrupts import STOP
+from cnnlib.training.interrupts import STOP, Interrupts
 
 
 class Killed(Exception):
@@ -79,14 +85,64 @@ def test_shipped_records_fit_the_schema_and_were_evaluated_on_as_many_images_as_
         assert run.train.n == min(run.train_images, evaluation.TRAINING_SAMPLE), path
 
 
-def test_what_another_process_trains_is_left_to_it(study, data, tmp_path):
-    path = tmp_path / "test" / "smoke-wide-seed1.checkpoint"
-    with held(path), pytest.raises(StudyError, match=r"1 of 4 .*\n.*wide, seed 1: another training uses"):
+@pytest.mark.parametrize(
+    ("ending", "said"), [("json", "another process has it in hand"), ("checkpoint", "another training uses")]
+)
+def test_what_another_process_trains_is_left_to_it(study, data, tmp_path, ending, said):
+    path = tmp_path / "test" / f"smoke-wide-seed1.{ending}"
+    with locked(path, wait=False), pytest.raises(Unfinished, match=rf"1 of 4 .*\n.*wide, seed 1: {said}") as error:
         go(study, data, folder=tmp_path)
+    assert [(r.arm, r.run.seed) for r in error.value.finished] == [("wide", 0), ("narrow", 0), ("narrow", 1)]
     assert [name for name in names(tmp_path) if name.endswith("json")] == [
         *("smoke-narrow-seed0.json", "smoke-narrow-seed1.json", "smoke-wide-seed0.json")
     ]
     assert len(go(study, data, folder=tmp_path)) == 4
+
+
+@pytest.mark.parametrize("arm", ["wide", "narrow"])
+def test_what_another_process_has_recorded_meanwhile_is_done(study, data, tmp_path, monkeypatch, arm):
+    (record,) = go(study, data, arms=[arm], seeds=[0])
+    theirs = dataclasses.replace(record, run=dataclasses.replace(record.run, device="another"))
+    save = Record.save
+    with contextlib.ExitStack() as they:
+        they.enter_context(locked(tmp_path / "test" / theirs.file_name, wait=False))
+
+        def saved(record, folder):
+            if record.run.seed == 2:
+                save(theirs, folder)
+                they.close()
+            return save(record, folder)
+
+        monkeypatch.setattr(Record, "save", saved)
+        records = go(study, data, arms=[arm], seeds=[0, 1, 2], folder=tmp_path)
+    assert [record.run.seed for record in records] == [0, 1, 2]
+    assert records[0] == theirs
+
+
+def test_a_training_is_in_hand_until_it_is_recorded(study, data, tmp_path):
+    def probe(network, images):
+        with pytest.raises(Unfinished, match="another process has it in hand"):  # whose checkpoint is complete
+            go(study, data, arms=["narrow"], seeds=[0], folder=tmp_path)
+        return 0
+
+    go(dataclasses.replace(study, probe=probe), data, arms=["narrow"], seeds=[0], folder=tmp_path)
+    assert names(tmp_path) == ["smoke-narrow-seed0.json"]
+
+
+def test_a_record_that_another_process_reads_is_waited_for(study, data, tmp_path):
+    first = go(study, data, arms=["narrow"], seeds=[0], folder=tmp_path)
+    begun = threading.Event()
+
+    def read():
+        with locked(tmp_path / "test" / "smoke-narrow-seed0.json", wait=False):
+            begun.set()
+            time.sleep(0.3)
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        begun.wait()
+        assert go(study, data, arms=["narrow"], seeds=[0], folder=tmp_path) == first
+        assert reading.done()
 
 
 def test_arms_and_seeds_named_twice_are_trained_once(study, data):
@@ -120,6 +176,15 @@ def test_a_probe_sees_the_network_before_and_after_the_training(study, data, tmp
     assert record.probe.initial != record.probe.trained
     (path,) = (tmp_path / "test").glob("*.json")
     assert Record.load(path).probe == record.probe
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_probe_computes_as_the_training_does(study, data, threads, jobs):
+    """cuDNN's flags are those of the process, so a machine without a GPU shows what one would see."""
+    flags = ("deterministic", "benchmark", "allow_tf32")
+    probe = lambda *_: [getattr(torch.backends.cudnn, flag) for flag in flags]  # noqa: E731
+    (record, _) = go(dataclasses.replace(study, probe=probe), data, arms=["narrow"], jobs=jobs)
+    assert record.probe.initial == record.probe.trained == [True, False, False]
 
 
 def test_a_probe_leaves_the_random_numbers_as_they_are(study, data):
@@ -240,6 +305,35 @@ def test_a_record_says_how_many_trained_at_a_time(study, data, threads, jobs, to
     assert {record.run.together for record in go(study, data, jobs=jobs)} == {together}
 
 
+def test_what_is_recorded_does_not_train_with_the_others(study, data, threads, tmp_path):
+    def together(**options):
+        return [record.run.together for record in go(study, data, folder=tmp_path, **options)]
+
+    assert together(seeds=[0]) == [1, 1]
+    assert together(seeds=[0, 1], arms=["narrow"], jobs=8) == [1, 1], "one of the two is recorded"
+    assert together(seeds=[0, 1, 2], arms=["narrow", "wide"], jobs=8) == [1, 1, 3, 1, 3, 3]
+
+
+def test_a_second_ctrl_c_does_not_break_off_the_wait_for_the_threads(study, data, threads, monkeypatch):
+    check, ending, stopped = Interrupts.check, [], []
+
+    def pressed_twice(self):
+        if not ending:
+            ending.append(self)
+            for _ in range(2):
+                time.sleep(0.2)  # until the main thread waits
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.2)
+            stopped.append(STOP.is_set())
+        check(self)
+
+    monkeypatch.setattr(Interrupts, "check", pressed_twice)
+    with pytest.raises(KeyboardInterrupt):
+        go(study, data, seeds=[0], jobs=2)
+    assert stopped == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "it is heard again"
+
+
 def test_a_second_ctrl_c_stops_no_later_training(study, data, threads, monkeypatch):
     def pressed(*_, **__):
         raise KeyboardInterrupt
@@ -299,15 +393,15 @@ def diverging(study):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_training_that_fails_does_not_stop_the_others(diverging, data, tmp_path, monkeypatch, threads, jobs):
-    with pytest.raises(StudyError, match="2 of 6 trainings are not done, and the others are recorded:\n") as error:
+    with pytest.raises(Unfinished, match="2 of 6 trainings are not done, and the others are recorded:\n") as error:
         go(diverging, data, folder=tmp_path, jobs=jobs)
     assert re.findall(r"test, hot, seed (\d): alexnet-cifar: the loss is .* lower learning rate", str(error.value)) == [
         "0",
         "1",
     ]
-    assert [(r.arm, r.run.seed) for r in load_records(diverging, folder=tmp_path)] == [
-        (arm, seed) for arm in ("wide", "narrow") for seed in (0, 1)
-    ]
+    finished = load_records(diverging, folder=tmp_path)
+    assert [(r.arm, r.run.seed) for r in finished] == [(arm, seed) for arm in ("wide", "narrow") for seed in (0, 1)]
+    assert error.value.finished == finished
     steps = count_steps(monkeypatch)
     with pytest.raises(StudyError, match="1 of 3 trainings are not done"):
         go(diverging, data, folder=tmp_path, jobs=jobs, seeds=[0])
@@ -429,6 +523,14 @@ def test_a_record_of_the_study_as_it_was_is_refused(study, data, tmp_path, chang
             go(changed, data, folder=tmp_path, seeds=[0], arms=["narrow"])
 
 
+def test_a_record_of_fewer_images_is_refused(study, data, tmp_path):
+    scale = dataclasses.replace(study.scale("smoke"), images=None)
+    whole = dataclasses.replace(study, budgets={"smoke": scale}, subset=None)
+    go(whole, data.subset(50), folder=tmp_path, seeds=[0], arms=["narrow"])
+    with pytest.raises(RecordError, match="train_images is 50, not 120"):
+        go(whole, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+
+
 @pytest.mark.parametrize("name", ["smoke-narrow-seed3.json", "short-narrow-seed0.json", "smoke-wide-seed0.json"])
 def test_a_copy_under_another_name_is_refused(study, data, tmp_path, name):
     go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
@@ -500,6 +602,24 @@ def test_publishing_copies_records_and_ensemble(study, data, tmp_path):
     assert len(paths) == 5
     assert load_records(study, "smoke", tmp_path / "shipped") == records
     assert load_ensemble(study, "smoke", tmp_path / "shipped") == averaged
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"), [({"alone": [101, 101]}, "wide, seed 0; wide, seed 1"), ({"seeds": [0, 7]}, "wide, seed 7")]
+)
+@pytest.mark.parametrize("name", ["smoke-wide-ensemble.json", "smoke-mixtures.json"])
+def test_averages_of_other_networks_are_not_published(study, data, tmp_path, name, changed, named):
+    mixed = "mixtures" in name
+    study = dataclasses.replace(study, **({"ensemble": None, "mixed": ("wide",)} if mixed else {}))
+    average = run_mixtures if mixed else run_ensemble
+    images = study.images(data, study.scale("smoke"))
+    path = average(study, go(study, data, folder=tmp_path), images).save(tmp_path / "test" / name)
+    assert len(publish(study, "smoke", tmp_path, destination=tmp_path / "shipped")) == 5
+    content = json.loads(path.read_text())
+    (content["mixtures"][0] if mixed else content).update(changed)
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=rf"{name} averages networks without a record of theirs \({named}\)"):
+        publish(study, "smoke", tmp_path, destination=tmp_path / "shipped")
 
 
 @pytest.mark.parametrize(

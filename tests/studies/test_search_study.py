@@ -9,7 +9,7 @@ import torch
 from cnnlib.data import shapes10
 from cnnlib.measure import count_parameters
 from cnnlib.search import network
-from cnnlib.studies import RecordError, StudyError, search
+from cnnlib.studies import RecordError, StudyError, Unfinished, search
 from cnnlib.training import Diverged
 
 
@@ -74,6 +74,13 @@ def test_what_is_recorded_is_not_done_again(runs, images, folder, monkeypatch):
     assert search.run(budget="smoke", data=images, folder=folder, progress=False) == runs
 
 
+def test_nothing_is_searched_beside_a_record_that_does_not_fit(runs, images, tmp_path, monkeypatch):
+    dataclasses.replace(runs[-1], effort=dataclasses.replace(runs[-1].effort, updates=99)).save(tmp_path)
+    monkeypatch.setattr(search, "_one", lambda *_: pytest.fail("searched before"))
+    with pytest.raises(RecordError, match="updates is 99, not 2"):
+        search.run(budget="smoke", data=images, folder=tmp_path, progress=False)
+
+
 def test_seeds_are_recorded_one_by_one(images, tmp_path, monkeypatch):
     one, made = search._one, []
 
@@ -101,9 +108,10 @@ def test_a_way_that_fails_does_not_stop_the_others(images, tmp_path, monkeypatch
         return search_cell(arm, *arguments, **options)
 
     monkeypatch.setattr(search, "search", failing)
-    with pytest.raises(StudyError, match=r"1 of 2 trainings are not done.*\nenas, seed 0: the loss is nan$"):
+    with pytest.raises(Unfinished, match=r"1 of 2 trainings are not done.*\nenas, seed 0: the loss is nan$") as error:
         search.run(budget="smoke", arms=["enas", "none"], data=images, folder=tmp_path, progress=False)
     assert [run.arm for run in search.load_records("smoke", tmp_path)] == ["none"]
+    assert error.value.finished == search.load_records("smoke", tmp_path)
     with pytest.raises(Diverged):
         search.run(budget="smoke", arms=["enas", "none"], data=images, progress=False)
 
@@ -183,12 +191,14 @@ def test_live_searches_are_joined_by_recorded_ones(runs, folder, tmp_path, monke
     assert [(run.arm, run.seed) for run in joined] == [(arm, seed) for arm in search.ARMS for seed in (0, 1)]
     assert joined[-2] is runs[-1]
     assert search.with_recorded([]) == []
+    few = dataclasses.replace(runs[-1], run=dataclasses.replace(runs[-1].run, train_images=100))
+    assert search.with_recorded([few]) == [few]
 
 
 def test_the_table_ranks_no_single_run(runs):
     text = str(search.table(runs)).replace("\n", " ")
     assert "CIFAR-10, smoke" in text
-    assert "no difference shown between any two of no search, random, own weights, NAS" in text
+    assert "no difference shown between any two of no search; random, own weights; NAS; random" in text
 
 
 def test_the_table_gives_means_over_seeds(runs):
@@ -203,9 +213,28 @@ def test_the_table_gives_means_over_seeds(runs):
     assert "test error: ENAS is lower than no search by 20.00 points." in made_table.notes
 
 
+def test_search_times_are_medians_on_one_machine(runs):
+    def took(seconds, seed, **there):
+        found = dataclasses.replace(runs[-1].found, seconds=seconds)
+        return dataclasses.replace(runs[-1], seed=seed, found=found, run=dataclasses.replace(runs[-1].run, **there))
+
+    def shown(*made):
+        made_table = search.table(made)
+        (row,) = made_table.rows
+        return row[[column.heading for column in made_table.columns].index("search time, median")]
+
+    assert shown(took(60, 0), took(2400, 1), took(61.4, 2)) == "61"
+    assert shown(took(60, 0), took(61, 1, device="another")) == "–"
+
+
 def test_searches_of_different_budgets_are_not_compared(runs):
     with pytest.raises(StudyError, match="one budget"):
         search.table([runs[0], dataclasses.replace(runs[1], budget="short")])
+    few = dataclasses.replace(runs[1], run=dataclasses.replace(runs[1].run, train_images=100))
+    with pytest.raises(StudyError, match="equally many training images"):
+        search.table([runs[0], few])
+    with pytest.raises(StudyError, match=r"more than one record of none seed 0 \(smoke\)"):
+        search.table([runs[0], *runs])
     with pytest.raises(StudyError, match="one budget"):
         search.table([])
 
@@ -223,7 +252,15 @@ def test_searches_of_a_budget_spend_alike():
     assert search.SCALES["full"].recipe.full_length == ""
 
 
-def test_the_command(cnn, tmp_path, monkeypatch, data):
+@pytest.mark.parametrize("failing", [None, "none"])
+def test_the_command(cnn, tmp_path, monkeypatch, data, failing):
+    def one(arm, *others):
+        if arm == failing:
+            raise Diverged("the loss is nan")
+        return search_once(arm, *others)
+
+    search_once = search._one
+    monkeypatch.setattr(search, "_one", one)
     small = dataclasses.replace(
         search.SCALES["smoke"],
         effort=dataclasses.replace(search.SCALES["smoke"].effort, train=48, validation=16),
@@ -231,11 +268,13 @@ def test_the_command(cnn, tmp_path, monkeypatch, data):
     )
     monkeypatch.setitem(search.SCALES, "smoke", small)
     monkeypatch.setattr(search, "SHIPPED", tmp_path / "shipped")
-    status, out, _ = cnn("search", "--budget", "smoke", "--arms", "none", "enas", "--publish", "--out", "here")
-    assert status == 0
+    status, out, err = cnn("search", "--budget", "smoke", "--arms", "none", "enas", "--publish", "--out", "here")
+    assert status == (2 if failing else 0)
+    assert ("none, seed 0: the loss is nan" in err) == bool(failing)
     assert "Which way to search finds the best cell?" in out
-    assert out.count("published ") == 2
-    assert len(list((tmp_path / "here" / "search").iterdir())) == 2
+    count = 1 if failing else 2
+    assert out.count("published ") == count
+    assert len(list((tmp_path / "here" / "search").iterdir())) == count
 
 
 def test_the_same_cell_trains_to_the_same_network(images, runs):

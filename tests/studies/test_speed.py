@@ -38,6 +38,16 @@ def test_every_layer_is_timed_in_every_round(speed):
     assert all(len(row.seconds) == 2 and min(row.seconds) > 0 for row in speed.layers)
 
 
+def test_layers_are_timed_as_they_are_trained(monkeypatch):
+    def seconds(*_):
+        flags = torch.backends.cudnn
+        assert (flags.allow_tf32, flags.deterministic, flags.benchmark) == (False, True, False)
+        return 1.0
+
+    monkeypatch.setattr(speed_module, "_seconds", seconds)
+    assert layer_times(device="cpu", precision="fp32", **SMALL)[0].seconds == (1.0, 1.0)
+
+
 def test_multiply_adds_are_those_of_the_lecture(speed):
     pixels, C = 2 * 16 * 16, 8
     work = {kind: speed.layer(kind, C, 2).multiply_adds for kind in KINDS}

@@ -80,6 +80,30 @@ def test_publishing(cnn, study, tmp_path, monkeypatch):
     assert len(load_records(study, "smoke", tmp_path / "shipped")) == 4
 
 
+@pytest.mark.parametrize("command", [("study", "test"), ("search",)])
+def test_nothing_is_trained_that_could_not_be_published(cnn, stand_in, monkeypatch, command):
+    monkeypatch.setattr("cnnlib.data.load", lambda *_, **__: stand_in)
+    monkeypatch.setattr(step_module.Step, "__call__", lambda *_: pytest.fail("something was trained"))
+    status, out, err = cnn(*command, "--budget", "smoke", "--publish")
+    assert (status, out) == (2, "")
+    assert err.endswith("bring the data set (CNNLIB_DATA), or leave out --publish\n")
+
+
+@pytest.mark.parametrize(("failing", "published"), [("narrow", 7), ("wide", 4)])
+def test_a_failure_holds_no_table_back(cnn, study, another, tmp_path, monkeypatch, failing, published):
+    arm = study.arms[failing]
+    hot = dataclasses.replace(arm, recipe=arm.recipe.replace(lr=1e9))
+    monkeypatch.setitem(STUDIES, "test", dataclasses.replace(study, arms=study.arms | {failing: hot}))
+    monkeypatch.setattr("cnnlib.studies.running.SHIPPED", tmp_path / "shipped")
+    status, out, err = cnn("study", "test", "other", "--budget", "smoke", "--publish")
+    assert status == 2
+    assert f"2 of 8 trainings are not done, and the others are recorded:\ntest, {failing}, seed 0" in err
+    assert ("holds no ensemble" in err) == (failing == "wide"), "which cannot be published without"
+    assert out.index("Does it matter?") < out.index("Does it matter, too?")
+    assert ("the 2 averaged" in out) == (failing == "narrow")
+    assert out.count("published ") == published
+
+
 def test_averages_of_fewer_networks_replace_none(cnn, study, tmp_path, monkeypatch):
     study = dataclasses.replace(study, mixed=("wide", "narrow"))
     monkeypatch.setitem(STUDIES, "test", study)

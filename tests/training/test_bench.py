@@ -129,6 +129,14 @@ def test_our_loop_reads_its_losses_once_an_epoch(data, monkeypatch, loop, reads)
     assert read.count(3) == reads, "three steps"
 
 
+def test_a_gpu_is_waited_for_by_name(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    second = torch.device("cuda", 1)
+    assert bench_module._best(lambda: None, second, seconds=0.001) < 0.001
+    assert set(waited) == {second}, "not the current one"
+
+
 def test_the_limits_are_measured():
     measured = limits(torch.device("cpu"), "fp32", size=64, seconds=0.01)
     assert measured.operations > 1e7

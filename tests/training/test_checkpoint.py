@@ -9,6 +9,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
@@ -303,6 +304,15 @@ def test_the_folder_is_made_and_one_that_cannot_be_is_told(data, recipe, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot write"):
         train(data, recipe.limited(steps=1), checkpoint=tmp_path / "file" / "x")
+
+
+@pytest.mark.parametrize("error", [PermissionError, NotImplementedError])
+def test_a_file_system_without_locks_stops_no_training(data, recipe, tmp_path, monkeypatch, error):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    assert train(data, recipe.limited(steps=1), checkpoint=tmp_path / "x").steps == 1
 
 
 def test_saved_at_intervals(data, recipe, tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import dataclasses
 import math
@@ -75,6 +76,22 @@ def test_the_callers_settings_are_restored(tiny, data, recipe):
     assert torch.equal(torch.rand(5), expected)
     assert torch.backends.cudnn.deterministic == deterministic
     assert torch.get_num_threads() == 1
+
+
+def test_generators_of_other_devices_are_left_alone(data, recipe, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("generators of GPUs were seeded"))
+    train(SMALL, data, recipe.limited(steps=2))
+
+
+def test_a_training_on_a_gpu_seeds_the_generators_of_cpu_and_gpu(monkeypatch):
+    current, seeded = [], []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext(current.append(device)))
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: seeded.append((current[-1], seed)))
+    second = torch.device("cuda", 1)
+    with torch.random.fork_rng(devices=[]):
+        hardware.seed_generators(second, 5)
+        assert torch.initial_seed() == 5
+    assert seeded == [(second, 5)]
 
 
 def test_seeds_do_not_share_streams(data, recipe):

@@ -31,6 +31,7 @@ def test_on_a_cpu_steps_are_taken_one_kernel_at_a_time(tiny, data, recipe):
         ("resnet20", {}, True),
         ("stochastic-depth-20", {}, False),
         ("nasnet-a-cifar-6-768", {}, False),
+        ("nasnet-a-cifar-6-768", {"drop_path": 0.0}, True),
         ("densenet-40-12", {"dropout": 0.2}, True),
         ("densenet-40-12", {"memory_efficient": True, "dropout": 0.0}, True),
         ("densenet-40-12", {"memory_efficient": True, "dropout": 0.2}, False),
@@ -39,6 +40,12 @@ def test_on_a_cpu_steps_are_taken_one_kernel_at_a_time(tiny, data, recipe):
 def test_nets_whose_steps_differ_or_read_the_generator_are_not_recorded(model, options, answer):
     with torch.device("meta"):
         assert can_be_recorded(create(model, **options)) is answer
+
+
+def test_a_net_that_is_told_how_far_the_training_is_may_change_and_is_not_recorded(tiny):
+    assert can_be_recorded(tiny)
+    tiny.set_progress = lambda progress: None
+    assert not can_be_recorded(tiny)
 
 
 @pytest.mark.parametrize(("version", "answer"), [("2.12.1", False), ("2.13.0", True)])

@@ -8,6 +8,9 @@ from sphinx.application import Sphinx
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    for part in ("mend", "assets", "chapters", "claims", "atlas", "costs", "api"):
-        app.setup_extension(f"{__name__}.{part}")
+    # Imported here, for `python -m cnnbook.execute` and the others need none of it.
+    from cnnbook import api, assets, atlas, chapters, claims, costs, mend
+
+    for part in (mend, assets, chapters, claims, atlas, costs, api):
+        part.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import yaml
 
 from cnnbook import notebooks
@@ -15,8 +17,9 @@ def main() -> None:
     old = Repository(yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["repository-code"])
     for name in TEXTS:
         path = ROOT / name
-        text = path.read_text(encoding="utf-8")
-        path.write_text(text.replace(old.pages, new.pages).replace(old.slug, new.slug), encoding="utf-8")
+        text = path.read_text(encoding="utf-8").replace(old.pages, new.pages).replace(old.slug, new.slug)
+        text = re.sub(rf"({re.escape(new.slug)}/blob/)[^/]+/", rf"\g<1>{new.branch}/", text)
+        path.write_text(text, encoding="utf-8")
     for path in notebooks.paths():
         notebook = notebooks.read(path)
         notebooks.put_set_up_cell(notebook, new)

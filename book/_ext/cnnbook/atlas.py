@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-from cnnbook import notebooks, plates
+from cnnbook import costs, notebooks, plates
 from cnnbook.api import first_sentence
 from cnnbook.notebooks import ROOT
 from cnnbook.plates import Content, Drawing, Numbers, Plate
@@ -63,8 +63,8 @@ class Measured:
 def measured() -> tuple[Measured, ...]:
     """All that is recorded, study by study."""
     found = []
-    for study in STUDIES.values():
-        records = studies.load_records(study)
+    for name, study in STUDIES.items():
+        records = costs.records()[name]
         for label, arm in study.arms.items():
             for budget in BUDGETS:
                 errors = [one.run.test_error for one in records if (one.arm, one.run.budget) == (label, budget)]
@@ -73,13 +73,15 @@ def measured() -> tuple[Measured, ...]:
     return tuple(found)
 
 
-def chapter(study: Study) -> str | None:
-    """The first notebook that shows a study."""
-    asks = f'find_study("{study.name}")'
+@functools.cache
+def chapters() -> dict[str, str]:
+    """The first notebook that shows a study, by the study's name."""
+    found: dict[str, str] = {}
     for path in notebooks.paths():
-        if any(asks in cell.source for cell in notebooks.code_cells(notebooks.read(path))):
-            return path.name
-    return None
+        for cell in notebooks.code_cells(notebooks.read(path)):
+            for name in re.findall(r'find_study\("([\w-]+)"\)', cell.source):
+                found.setdefault(name, path.name)
+    return found
 
 
 # ---- Markdown --------------------------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ def measured_row(one: Measured) -> str:
     """One result of ours as a row of a Markdown table."""
     changes = ", ".join(f"{option}={value}" for option, value in one.arm.overrides.items())
     name = f"`{one.arm.model}`" + f" with {changes}" * bool(changes)
-    page = chapter(one.study)
+    page = chapters().get(one.study.name)
     study = f"[{one.study.name}](../notebooks/{page})" if page else one.study.name
     label = f", “{one.label}”" * (one.label.lower().replace(" ", "-") != one.arm.model)
     return f"| {name} | {study}{label} | {one.budget} | {one.test_error} % | {one.test_error.n} |"
@@ -241,7 +243,6 @@ class Atlas(SphinxDirective):
                 self.env.note_dependency(str(path))
         for path in (*Path(studies.__file__).parent.glob("records/*/*.json"), Path(__file__).with_name("atlas.js")):
             self.env.note_dependency(str(path))
-        measured.cache_clear()
         all_plates = plates.plates()
         contents = plates.contents(all_plates, kept(self.env))
         filters = nodes.raw("", filter_form(all_plates), format="html")
@@ -283,6 +284,13 @@ def kept(env: BuildEnvironment) -> Path:
     return Path(env.app.outdir).parent / "atlas"
 
 
+def read_last(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
+    """Begin the drawings and read their page last, so that the other pages are read meanwhile."""
+    if PAGE in docnames:
+        docnames.sort(key=PAGE.__eq__)
+        plates.begin(plates.plates(), kept(env))
+
+
 def lighten(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
@@ -318,5 +326,6 @@ def copy_drawings(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> None:
     app.add_directive("atlas", Atlas)
+    app.connect("env-before-read-docs", read_last)
     app.connect("html-page-context", lighten)
     app.connect("build-finished", copy_drawings)

@@ -95,8 +95,8 @@ def clean(cell: nbformat.NotebookNode) -> None:
     """Keep what a reader should see: nothing of stderr (printed here instead), no widget, no time stamp."""
     cell.metadata.pop("execution", None)
     for output in cell.outputs:
-        if output.get("name") == "stderr":
-            print(f"  not stored, from stderr: {output.text.strip().splitlines()[-1]}")
+        if output.get("name") == "stderr" and (said := output.text.strip()):
+            print(f"  not stored, from stderr: {said.splitlines()[-1]}")
     cell.outputs = [
         output
         for output in cell.outputs

@@ -8,6 +8,7 @@ tells from which sources they were made.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import hashlib
@@ -30,6 +31,7 @@ from cnnbook.notebooks import ROOT
 from cnnlib import models
 from cnnlib.explore import diagram, drawing
 from cnnlib.explore.graph import Card, is_level, network_graph
+from cnnlib.files import write_json
 from cnnlib.measure import UnsupportedOperation, activation_bytes, receptive_field
 from cnnlib.models import ModelCard, Paper, available, card, create
 
@@ -256,24 +258,42 @@ def home(plate: Plate) -> ModuleType:
     raise LookupError(f"no file of cnnlib.models names the paper of {plate.title}")
 
 
+_running: dict[Path, list[subprocess.Popen]] = {}
+"""The processes that make plates, by the folder they make them into."""
+
+
+def path_of(plate: Plate, folder: Path) -> Path:
+    """Where the content of a plate is kept."""
+    return folder / f"{plate.slug}.{key(plate)}.json"
+
+
+def begin(wanted: Sequence[Plate], folder: Path) -> None:
+    """Begin to make the plates that ``folder`` lacks, as many at once as cores; a few are left to :func:`contents`."""
+    missing = [plate for plate in wanted if not path_of(plate, folder).exists()]
+    if len(missing) <= FEW:
+        return
+    slugs = [plate.slug for plate in sorted(missing, key=work, reverse=True)]
+    workers = min(os.cpu_count() or 1, len(slugs))
+    command = [sys.executable, "-m", __name__, str(folder)]
+    paths = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), *sys.path)))
+    _running[folder] = []
+    for first in range(workers):
+        process = subprocess.Popen([*command, *slugs[first::workers]], env=os.environ | {"PYTHONPATH": paths})
+        _running[folder].append(process)
+        atexit.register(process.terminate)  # which does nothing once it has been waited for
+
+
 def contents(wanted: Sequence[Plate], folder: Path) -> dict[str, Content]:
-    """The contents of plates by slug: from ``folder`` if they are there, else made now, as many at once as cores."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = {plate.slug: folder / f"{plate.slug}.{key(plate)}.json" for plate in wanted}
-    missing = [plate.slug for plate in sorted(wanted, key=work, reverse=True) if not kept[plate.slug].exists()]
-    if len(missing) > FEW:
-        workers = os.cpu_count() or 1
-        command = [sys.executable, "-m", __name__, str(folder)]
-        paths = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), *sys.path)))
-        shares = [missing[first::workers] for first in range(workers)]
-        running = [subprocess.Popen([*command, *share], env=os.environ | {"PYTHONPATH": paths}) for share in shares]
-        statuses = [process.wait() for process in running]
-        if any(statuses):
-            raise RuntimeError("the plates of the atlas could not all be made; see the messages above")
-    else:
-        for slug in missing:
-            keep(slug, folder)
-    return {slug: load(path) for slug, path in kept.items()}
+    """The contents of plates by slug: from ``folder`` if they are there, else made now or as :func:`begin` began."""
+    if folder not in _running:
+        begin(wanted, folder)
+    statuses = [process.wait() for process in _running.pop(folder, ())]
+    if any(statuses):
+        raise RuntimeError("the plates of the atlas could not all be made; see the messages above")
+    for plate in wanted:
+        if not path_of(plate, folder).exists():
+            keep(plate.slug, folder)
+    return {plate.slug: load(path_of(plate, folder)) for plate in wanted}
 
 
 def work(plate: Plate) -> int:
@@ -284,10 +304,11 @@ def work(plate: Plate) -> int:
 def keep(slug: str, folder: Path) -> None:
     """Make a plate's content and write it down; what older sources gave is removed."""
     plate = next(plate for plate in plates() if plate.slug == slug)
+    folder.mkdir(parents=True, exist_ok=True)
     content = make(plate, folder)
     for old in folder.glob(f"{slug}.*.json"):
         old.unlink()
-    (folder / f"{slug}.{key(plate)}.json").write_text(json.dumps(asdict(content)), encoding="utf-8")
+    write_json(path_of(plate, folder), asdict(content))
 
 
 def load(path: Path) -> Content:

@@ -157,8 +157,9 @@ def test_a_damaged_record_is_refused(tmp_path, text):
         (lambda content: content["effort"].update(surprise=1), "argument 'surprise'"),
     ],
 )
-def test_a_record_that_does_not_fit_the_schema_is_named_and_what_is_wrong_in_it(folder, tmp_path, spoil, said):
-    content = json.loads((folder / "search" / "smoke-enas-seed0.json").read_text())
+def test_a_record_that_does_not_fit_the_schema_is_named_and_what_is_wrong_in_it(runs, tmp_path, spoil, said):
+    (found,) = (run for run in runs if run.arm == "enas")
+    content = json.loads(found.save(tmp_path / "sound").read_text())
     spoil(content)
     path = tmp_path / "search" / "smoke-enas-seed0.json"
     path.parent.mkdir()

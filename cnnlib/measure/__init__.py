@@ -15,6 +15,7 @@ from cnnlib.measure.errors import BadArgument, DoesNotFit, NotTraceable, Unknown
 from cnnlib.measure.gradients import BlockFlow, Flow, block_flow, gradient_flow
 from cnnlib.measure.heads import HeadGradient, head_gradients
 from cnnlib.measure.inference import Inference, inference
+from cnnlib.measure.initial import initial_losses
 from cnnlib.measure.layers import LayerRow, LayerTable, activation_bytes, count_parameters, layer_table, multiply_adds
 from cnnlib.measure.lesions import Lesion, lesions
 from cnnlib.measure.memory import OPTIMIZER_STATES, TrainingMemory, training_memory

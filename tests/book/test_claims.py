@@ -21,8 +21,8 @@ EXPECTED = {  # chapter: the ids of its claims
         googlenet-structure googlenet-22 googlenet-params googlenet-error
     """,
     "04-resnet-degradation": """
-        resnet-error degradation nets-before degradation-hypothesis residual-form gradient-through-shortcut
-        unrolled-gradient resnet-structure resnet-depths resnet-bottleneck resnet-recipe resnet-34-18
+        resnet-error degradation nets-before degradation-hypothesis residual-form small-changes
+        gradient-through-shortcut unrolled-gradient resnet-structure resnet-depths resnet-bottleneck resnet-recipe resnet-34-18
         resnet-152-time ilsvrc-timeline better-than-human only-gpu-limit very-deep params-vs-vgg
     """,
     "05-1-pre-activation": "preact-order preact-table",

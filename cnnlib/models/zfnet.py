@@ -97,6 +97,7 @@ register(
         Published("top-5 error", 16.5, "1 net, validation", TABLE_2),
         Published("top-1 error", 36.7, "5 nets, validation", TABLE_2, networks=5),
         Published("top-5 error", 15.3, "5 nets, validation", TABLE_2, networks=5),
+        Published("top-5 error", 15.3, "5 nets, test", TABLE_2, networks=5),
     ],
     about="AlexNet with smaller filters and strides at the input",
 )
@@ -110,6 +111,7 @@ register(
     published=[
         Published("top-1 error", 37.5, "1 net, validation", TABLE_2),
         Published("top-5 error", 16.0, "1 net, validation", TABLE_2),
+        Published("top-5 error", 16.1, "1 net, test", TABLE_2),
         Published("top-1 error", 36.0, "6 nets of both widths, validation", TABLE_2, networks=6),
         Published("top-5 error", 14.7, "6 nets of both widths, validation", TABLE_2, networks=6),
         Published("top-5 error", 14.8, "6 nets of both widths, test", TABLE_2, networks=6),

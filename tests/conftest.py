@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 
 from cnnlib.__main__ import main
 
@@ -18,6 +19,12 @@ QUIET = (
     "--no-first-run",
     "--disable-quic",
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Give every test the same random numbers, whatever ran before it in its process; fixtures come after this."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,9 @@ EXPECTED = {  # chapter: the ids of its claims
     """,
     "04-resnet-degradation": """
         resnet-error degradation nets-before degradation-hypothesis residual-form small-changes
-        gradient-through-shortcut unrolled-gradient resnet-structure resnet-depths resnet-bottleneck resnet-recipe resnet-34-18
-        resnet-152-time ilsvrc-timeline better-than-human only-gpu-limit very-deep params-vs-vgg
+        gradient-through-shortcut unrolled-gradient resnet-structure resnet-depths resnet-bottleneck
+        resnet-recipe resnet-34-18 resnet-152-time ilsvrc-timeline better-than-human only-gpu-limit
+        very-deep params-vs-vgg
     """,
     "05-1-pre-activation": "preact-order preact-table",
     "05-2-width-and-cardinality": "wrn-structure wrn-claims resnext-claims",

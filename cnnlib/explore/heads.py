@@ -35,7 +35,7 @@ def head_gradients(
         title: of the figure.
 
     Raises:
-        NothingToDraw: if there is nothing to draw, the parts of a panel differ, or none of them is called as in
+        NothingToDraw: if there is nothing to draw, the parts of a panel differ, or no part of a panel has a name of
             ``heads_after``.
     """
     if not measured or not all(measured.values()):

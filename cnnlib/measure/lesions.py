@@ -47,9 +47,9 @@ def lesions(model: ResNet, images: Tensor, labels: Tensor, *, batch_size: int = 
     """
     if not len(images):
         raise BadArgument("lesions needs at least one image")
-    if not isinstance(model, ResNet):
-        raise BadArgument(f"only a ResNet of this package has blocks to take out, and this is a {type(model).__name__}")
     net = private_copy(model)
+    if not isinstance(net, ResNet):
+        raise BadArgument(f"only a ResNet of this package has blocks to take out, and this is a {type(net).__name__}")
     tried = [("", net), *((name, without_block(net, name)) for name in block_names(net))]
     return tuple(Lesion(name, _error(one, images, labels, batch_size)) for name, one in tried)
 

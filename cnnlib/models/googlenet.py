@@ -66,7 +66,7 @@ def with_bn_relu(conv: nn.Conv2d) -> nn.Sequential:
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
-    """Return a zero-padded convolution of the later kind."""
+    """Return a zero-padded convolution of the later Inceptions, see :func:`with_bn_relu`."""
     padding = kernel_size // 2
     return with_bn_relu(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False))
 

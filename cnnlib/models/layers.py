@@ -78,7 +78,7 @@ def units_per_stage(depth: int, step: int, others: int = 2) -> int:
 
 
 def require_blocks(depths: Sequence[int], minimum: int = 1) -> None:
-    """Check that every stage has a block, since most often the first one sets its size and number of maps.
+    """Check that every stage has ``minimum`` blocks: most often one, since the first sets its size and number of maps.
 
     Raises:
         BadOption: if one has fewer than ``minimum``.

@@ -321,7 +321,7 @@ def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[
 def _probed(study: Study, arm: Arm, run: Run, images: ImageSet) -> Probed | None:
     """Measure the trained network, and its twin with the weights that it began with.
 
-    In the arithmetic of the training, which does not depend on how many train at a time.
+    With cuDNN's settings of the training, so that it does not depend on how many train at a time.
     """
     if study.probe is None:
         return None

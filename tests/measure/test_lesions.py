@@ -73,3 +73,8 @@ def test_other_nets_are_refused(images):
 def test_nothing_to_measure():
     with pytest.raises(BadArgument, match="at least one image"):
         lesions(cifar_plain(8), torch.empty(0, 3, 8, 8), torch.empty(0, dtype=torch.long))
+
+
+def test_a_compiled_net_is_measured_as_what_it_was_compiled_from(images):
+    net, labels = create("resnet20"), torch.zeros(len(images), dtype=torch.long)
+    assert lesions(torch.compile(net), images, labels) == lesions(net, images, labels)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlib.measure.dry_run import main_answer, own_random_numbers
+from cnnlib.measure.errors import BadArgument
 
 
 def initial_losses(
@@ -24,7 +25,12 @@ def initial_losses(
         images: float (N, C, H, W), normalised, on the processor.
         labels: int64 (N,).
         seeds: of the weights; :func:`cnnlib.fit` with the same seed begins with the same weights.
+
+    Raises:
+        BadArgument: if there are no images.
     """
+    if not len(images):
+        raise BadArgument("initial_losses needs at least one image")
     return tuple(_loss(draw, images, labels, seed) for seed in seeds)
 
 

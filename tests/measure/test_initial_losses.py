@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from cnnlib import fit
 from cnnlib.data import shapes10
 from cnnlib.data.augment import normalise
-from cnnlib.measure import initial_losses
+from cnnlib.measure import BadArgument, initial_losses
 from cnnlib.models import create
 from cnnlib.training import RECIPES
 
@@ -44,6 +44,12 @@ def test_batch_norm_takes_the_statistics_of_these_images(batch):
     images, labels = batch
     stretched = initial_losses(lambda: create("resnet20"), 5 * images, labels)
     assert stretched == pytest.approx(initial_losses(lambda: create("resnet20"), images, labels), rel=1e-2)
+
+
+def test_without_images_there_is_no_loss(batch):
+    images, labels = batch
+    with pytest.raises(BadArgument, match="at least one image"):
+        initial_losses(lambda: create("resnet20"), images[:0], labels[:0])
 
 
 def test_the_random_numbers_stay_the_callers(batch):

@@ -94,16 +94,23 @@ class ImageSet:
             part = index[start : start + size]
             yield images[part], labels[part]
 
-    def subset(self, n: int, seed: int = 0) -> ImageSet:
+    def subset(self, n: int, seed: int = 0, *, test: int | None = None) -> ImageSet:
         """Return the same set with only ``n`` training images, equally many of each class (or one more of some).
 
-        The choice depends on ``n`` and ``seed`` only. Test images, mean and std stay those of the full set.
+        The choice depends on ``n`` and ``seed`` only. Mean and std stay those of the full set.
+
+        Args:
+            n: how many training images.
+            seed: of the choice.
+            test: keep at most so many test images, the first ones; default all.
 
         Raises:
-            DataError: if a class has too few images, or ``n`` is not positive.
+            DataError: if a class has too few images, or a number is not positive.
         """
         if n < 1:
             raise DataError(f"a subset needs at least one training image, not {n}")
+        if test is not None and test < 1:
+            raise DataError(f"a subset needs at least one test image, not {test}")
         generator = torch.Generator().manual_seed(seed)
         labels = self.train_labels.cpu()
         each, more = divmod(n, len(self.classes))
@@ -118,7 +125,10 @@ class ImageSet:
                 )
             chosen.append(members[torch.randperm(len(members), generator=generator)[:wanted]])
         index = torch.cat(chosen).sort().values.to(self.train_images.device)
-        return replace(self, train_images=self.train_images[index], train_labels=self.train_labels[index])
+        chosen = replace(self, train_images=self.train_images[index], train_labels=self.train_labels[index])
+        if test is None:
+            return chosen
+        return replace(chosen, test_images=self.test_images[:test], test_labels=self.test_labels[:test])
 
     def to(self, device: torch.device | str) -> ImageSet:
         """Return the same set with its four tensors on ``device``."""

@@ -73,11 +73,13 @@ def _say(words: Words, values: dict[str, Any]) -> str:
 def _frame(sheet: Sheet, f: Callable, values: dict[str, Any], alt: str, prefix: str) -> str:
     """Draw one frame in the book's style and return it as HTML."""
     from matplotlib import pyplot, rc_context
+    from matplotlib.figure import Figure
 
     with rc_context(rc()):
         shown = f(**values)
     if hasattr(shown, "savefig"):
-        pyplot.close(shown)  # one that pyplot made would be shown again at the end of the cell
+        if isinstance(drawn := getattr(shown, "figure", None), Figure):
+            pyplot.close(drawn)  # one that pyplot made would be shown again at the end of the cell
         return sheet.inline(render(shown), alt=alt, prefix=prefix)
     content = shown._repr_html_() if hasattr(shown, "_repr_html_") else shown
     return tag("div", content, role="group", aria_label=alt)

@@ -27,11 +27,12 @@ def allocated_peak(
     Raises:
         BadArgument: if the batch is empty, ``input_size`` is no shape of one image, or the network has lazy modules
             that have not seen an input yet.
-        DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
+        DoesNotFit: if the network does not take such an input; names the smallest square one that it takes. With
+            ``backward`` also if batch normalisation would get a single value for a map: then a larger batch is needed.
     """
     if batch_size < 1:
         raise BadArgument(f"batch_size must be at least 1, not {batch_size}")
-    require_fit(model, input_size, batch_size)
+    require_fit(model, input_size, batch_size, training=backward)
     net = private_copy(model).train(backward)
     images = example(net).new_zeros(batch_size, *input_size)
 

@@ -86,10 +86,10 @@ def on_copy(
     raise failure
 
 
-def require_fit(model: nn.Module, input_size: tuple[int, ...], batch_size: int) -> None:
-    """Raise the errors of :func:`on_copy` unless the network takes such images."""
+def require_fit(model: nn.Module, input_size: tuple[int, ...], batch_size: int, *, training: bool = False) -> None:
+    """Raise the errors of :func:`on_copy` unless the network takes such images, in evaluation or training mode."""
     with torch.no_grad():
-        on_copy(model, tuple(input_size), lambda net, images: net(images), batch_size)
+        on_copy(model, tuple(input_size), lambda net, images: net.train(training)(images), batch_size)
 
 
 def named_layers(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:

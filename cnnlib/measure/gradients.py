@@ -96,7 +96,8 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
         images: float (N, C, H, W), normalised, on the network's device.
         labels: int64 (N,).
         branch: the name that the residual branch has in every block; a module with a child of this name is a block.
-            A branch may be a list of modules. What a branch holds is no block, whatever its children are called.
+            A branch may be a list or dictionary of modules. What a branch holds is no block, whatever its children are
+            called.
 
     Raises:
         BadArgument: if the network has no such block that the images reach.
@@ -108,8 +109,7 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
         outputs = _outputs(net, list(names))
         if cut:
             for block in names:
-                f = block.get_submodule(branch)
-                for part in f if isinstance(f, nn.ModuleList) else [f]:  # a list is never called itself
+                for part in _called(block.get_submodule(branch)):
                     part.register_forward_pre_hook(lambda part, inputs: tuple(x.detach() for x in inputs))
         _backward(net, images, labels)
         passes.append([(names[block], output) for block, output in outputs.items() if output.grad is not None])
@@ -136,6 +136,13 @@ def _blocks(net: nn.Module, branch: str) -> dict[nn.Module, str]:
             blocks[module] = name
             inside.update(module.get_submodule(branch).modules())
     return blocks
+
+
+def _called(part: nn.Module) -> list[nn.Module]:
+    """Return the module, or if it only holds others and is never called, as a list is, those that it holds."""
+    if type(part).forward is not nn.Module.forward:
+        return [part]
+    return [inner for child in part.children() for inner in _called(child)]
 
 
 def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor]:

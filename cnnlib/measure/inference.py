@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnnlib.measure.allocated import allocated_peak
-from cnnlib.measure.dry_run import example, private_copy, require_fit
+from cnnlib.measure.dry_run import example, private_copy
 from cnnlib.measure.errors import BadArgument
 
 
@@ -59,7 +59,7 @@ def inference(
     """
     if repeats < 1 or batch_size < 1:
         raise BadArgument("inference needs at least one pass of at least one image")
-    require_fit(model, input_size, batch_size)
+    peak = allocated_peak(model, input_size, batch_size)
     net = private_copy(model)
     images = example(net).new_zeros(batch_size, *input_size)
     seconds = []
@@ -70,7 +70,7 @@ def inference(
             net(images)
             _wait(images.device)
             seconds.append(time.perf_counter() - since)
-    return Inference(tuple(seconds[1:]), allocated_peak(net, input_size, batch_size), batch_size)
+    return Inference(tuple(seconds[1:]), peak, batch_size)
 
 
 def _wait(device: torch.device) -> None:

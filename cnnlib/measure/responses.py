@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import on_copy, private_copy
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.gradients import rms
+from cnnlib.measure.rendering import shape_text
 from cnnlib.models.resnet import PlainBlock, ResidualBlock
 
 
@@ -49,7 +50,8 @@ def block_responses(model: nn.Module, images: Tensor) -> tuple[BlockResponse, ..
         images: float (N, C, H, W), normalised, on the network's device.
 
     Raises:
-        BadArgument: if the network has no such block.
+        BadArgument: if the network has no such block, or there is no batch of images.
+        DoesNotFit: if the network does not take such images, or batch normalisation would get a single value for a map.
     """
     net = private_copy(model)
     blocks = {name: block for name, block in net.named_modules() if isinstance(block, PlainBlock | ResidualBlock)}
@@ -57,10 +59,14 @@ def block_responses(model: nn.Module, images: Tensor) -> tuple[BlockResponse, ..
         raise BadArgument(
             f"{type(model).__name__} has no plain or residual block, as the nets of cnnlib.models.resnet have"
         )
+    if images.dim() != 4 or not len(images):
+        raise BadArgument(f"images must be at least one, in a tensor (N, C, H, W), not {shape_text(images.shape)}")
+    with torch.no_grad():
+        on_copy(model, images.shape[1:], lambda copy, black: _normalised_by_batch(copy)(black), len(images))
     sizes, stds = {}, {}
-    for module in net.modules():
+    for module in _normalised_by_batch(net).modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.train().register_forward_hook(_note(stds, _std))
+            module.register_forward_hook(_note(stds, _std))
     for block in blocks.values():
         block.f.register_forward_hook(_note(sizes, rms))
         if isinstance(block, ResidualBlock):
@@ -76,6 +82,14 @@ def block_responses(model: nn.Module, images: Tensor) -> tuple[BlockResponse, ..
         )
         for name, block in blocks.items()
     )
+
+
+def _normalised_by_batch(net: nn.Module) -> nn.Module:
+    """Return the network, whose batch normalisation takes the statistics of the images that it gets."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+    return net
 
 
 def _note(numbers: dict[nn.Module, float], measure: Callable[[Tensor], float]) -> Callable[..., None]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def run_study(options: argparse.Namespace) -> None:
     """Run studies, print their tables, and publish their records if asked to."""
     from cnnlib import settings
-    from cnnlib.studies import STUDIES, RecordError, StudyError, Unfinished, find_study, run, run_studies
+    from cnnlib.studies import STUDIES, StudyError, Unfinished, find_study, run, run_studies
     from cnnlib.studies.record import in_order
     from cnnlib.training.cli import check_folder, load_data, use_threads
 
@@ -111,7 +112,7 @@ def run_study(options: argparse.Namespace) -> None:
     _refuse_stand_ins(options, data.values())
     settled = {"budget": budget, "seeds": options.seeds, "folder": options.out, "jobs": options.jobs}
     settled["progress"] = not options.quiet
-    errors: list[Exception] = []  # said at the end: none holds back a table
+    errors: list[Exception] = []
     try:
         if len(chosen) == 1:
             (study,) = chosen
@@ -125,11 +126,27 @@ def run_study(options: argparse.Namespace) -> None:
             for study in chosen
         }
     for study in chosen:
-        try:
+        with _collected(errors):
             if records[study.name]:
                 _report(study, budget, records[study.name], data[study.data], options)
-        except RecordError as error:
-            errors.append(error)
+    _say(errors)
+
+
+@contextlib.contextmanager
+def _collected(errors: list[Exception]) -> Iterator[None]:
+    """Within this context an error of studies or records waits for the end, so that it holds back no later table."""
+    from cnnlib.studies import RecordError, StudyError
+
+    try:
+        yield
+    except (RecordError, StudyError) as error:
+        errors.append(error)
+
+
+def _say(errors: Sequence[Exception]) -> None:
+    """Raise a StudyError that says all that went wrong, if anything did."""
+    from cnnlib.studies import StudyError
+
     if errors:
         raise StudyError("\n".join(map(str, errors)))
 
@@ -192,6 +209,7 @@ def run_search(options: argparse.Namespace) -> None:
     check_folder(options.out)
     data = load_data("cifar10", progress=not options.quiet)
     _refuse_stand_ins(options, [data])
+    errors: list[Exception] = []
     try:
         runs = search.run(
             budget=budget,
@@ -202,10 +220,12 @@ def run_search(options: argparse.Namespace) -> None:
             progress=not options.quiet,
         )
     except Unfinished as error:
-        if error.finished:
-            _report_searches(error.finished, budget, options)
-        raise
-    _report_searches(runs, budget, options)
+        errors.append(error)
+        runs = error.finished
+    with _collected(errors):
+        if runs:
+            _report_searches(runs, budget, options)
+    _say(errors)
 
 
 def _report_searches(runs: Sequence[SearchRun], budget: str, options: argparse.Namespace) -> None:

@@ -53,8 +53,10 @@ class Ensemble:
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            return cls(**values | {"seeds": tuple(values["seeds"]), "alone": tuple(values["alone"])})
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            found = cls(**values | {"seeds": tuple(values["seeds"]), "alone": tuple(values["alone"])})
+            found.networks  # noqa: B018  (which fails if they are not as many as their errors)
+            return found
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordError(
                 f"{path} holds no ensemble ({error}); delete it if it is there, and run the study with all seeds"
             ) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,12 @@ STEPS = {"cpu": 5, "cuda": 100}
 def speeds(study: Study, scale: Scale, images: ImageSet) -> dict[str, float]:
     """Return the images a second at which each arm trains here: the median of some short trainings, taken in turns."""
     steps = STEPS.get(settings.device().type, 5)
-    few = replace(images, test_images=images.test_images[:64], test_labels=images.test_labels[:64])
     measured: dict[str, list[float]] = {label: [] for label in study.arms}
     for _ in range(ROUNDS):
         for label, arm in study.arms.items():
             recipe = scale.recipe(arm.recipe).limited(steps=steps)
-            train = few.subset(min(len(few.train_labels), 10 * recipe.batch_size))
-            run = fit((arm.model, dict(arm.overrides)), train, recipe, precision=arm.precision, progress=False)
+            few = images.subset(min(len(images.train_labels), 10 * recipe.batch_size), test=64)
+            run = fit((arm.model, dict(arm.overrides)), few, recipe, precision=arm.precision, progress=False)
             measured[label].append(run.images_per_second)
     return {label: statistics.median(values) for label, values in measured.items()}
 

@@ -88,8 +88,10 @@ class Mixtures:
                 Mixture(**row | {name: tuple(row[name]) for name in ("arms", "seeds", "alone")})
                 for row in values["mixtures"]
             )
-            return cls(**values | {"mixtures": mixtures})
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            found = cls(**values | {"mixtures": mixtures})
+            found.networks  # noqa: B018  (which fails if they are not as many as their errors)
+            return found
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordError(
                 f"{path} holds no averages of networks ({error}); delete it if it is there, and run the study with all "
                 "arms and seeds"

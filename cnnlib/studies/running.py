@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -31,7 +30,7 @@ from cnnlib.training.network import build
 
 CHECKPOINT_SECONDS = 30.0
 ROUNDING = 0.1
-"""Test errors of one network, in points, differ by no more: rounding changes the class of an image or so."""
+"""Test errors of one network, in points, differ by no more, or by one image: rounding changes a class now and then."""
 
 
 def run(
@@ -212,10 +211,10 @@ def _train(tasks: Sequence[_Task], jobs: int, progress: bool) -> list[Record]:
     with contextlib.closing(Progress(progress)) as display:
         finished = _side_by_side(tasks, jobs, display) if jobs > 1 else _in_turn(tasks, display)
         # What another process had in hand when its turn came may be recorded by now.
-        finished = [
-            task.train(display) if isinstance(result, str) and task.recorded else result
-            for task, result in zip(tasks, finished, strict=True)
-        ]
+        failed = [number for number, result in enumerate(finished) if isinstance(result, str)]
+        recorded = [number for number in failed if tasks[number].recorded]
+        for number, result in zip(recorded, _in_turn([tasks[number] for number in recorded], display), strict=True):
+            finished[number] = result
     if failures := [failure for failure in finished if isinstance(failure, str)]:
         raise Unfinished(failures, [record for record in finished if isinstance(record, Record)])
     return finished
@@ -302,8 +301,8 @@ def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[
             ThreadPoolExecutor(jobs, initializer=lambda: torch.cuda.set_stream(torch.cuda.Stream(device))) as pool,
             display.start(f"{jobs} trainings at a time", len(tasks), 0) as bar,
         ):
-            futures = [pool.submit(task.train, Progress(False), together=jobs) for task in tasks]
             try:
+                futures = [pool.submit(task.train, Progress(False), together=jobs) for task in tasks]
                 for future in as_completed(futures):
                     bar.update()
                     if error := future.exception():
@@ -408,8 +407,14 @@ def _require_same_networks(records: Sequence[Record], alone: Mapping[tuple[str, 
     Raises:
         RecordError: naming the networks that have no record, or one of another network.
     """
-    errors = {(record.arm, record.run.seed): record.run.test_error for record in records}
-    others = [network for network in alone if abs(alone[network] - errors.get(network, math.inf)) > ROUNDING]
+    runs = {(record.arm, record.run.seed): record.run for record in records}
+    others = [network for network in alone if network not in runs or _differ(alone[network], runs[network])]
     if others:
         named = "; ".join(f"{arm}, seed {seed}" for arm, seed in others)
         raise RecordError(f"{path} averages networks without a record of theirs ({named}); delete it and run the study")
+
+
+def _differ(test_error: float, run: Run) -> bool:
+    """Say whether a test error is that of another network than this run's."""
+    one_image = 100 / run.test.n
+    return abs(test_error - run.test_error) > max(ROUNDING, 1.01 * one_image)

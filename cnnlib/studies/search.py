@@ -316,11 +316,7 @@ def run(
     if data.name != "CIFAR-10" and not data.stands_in_for:
         data = replace(data, stands_in_for="CIFAR-10")
     if scale.images:
-        data = replace(
-            data.subset(scale.images),
-            test_images=data.test_images[: scale.images],
-            test_labels=data.test_labels[: scale.images],
-        )
+        data = data.subset(scale.images, test=scale.images)
     stand_in = data.name if data.stands_in_for else None
     paths = {
         (arm, seed): Path(folder) / NAME / file_name(budget, arm, seed, stand_in) if folder else None

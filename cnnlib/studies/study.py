@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -136,10 +136,7 @@ class Study:
     def images(self, data: ImageSet, scale: Scale) -> ImageSet:
         """Return the images that this study trains and tests on."""
         count = self.train_images(scale)
-        data = data if count is None else data.subset(count)
-        if scale.images is None:
-            return data
-        return replace(data, test_images=data.test_images[: scale.images], test_labels=data.test_labels[: scale.images])
+        return data if count is None else data.subset(count, test=scale.images)
 
 
 STUDIES: dict[str, Study] = {}

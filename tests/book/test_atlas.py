@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -214,6 +216,21 @@ def test_what_has_begun_is_waited_for(tmp_path, monkeypatch):
     plates.begin(wanted, tmp_path)
     monkeypatch.setattr(plates, "make", None)  # in this process
     assert plates.contents(wanted, tmp_path)["lenet5"].numbers.keys() == {"lenet5"}
+
+
+def test_a_plate_is_made_once_where_several_processes_want_it(tmp_path, monkeypatch):
+    made, make = [], plates.make
+
+    def slowly(plate, folder):
+        made.append(plate.slug)
+        time.sleep(0.2)
+        return make(plate, folder)
+
+    monkeypatch.setattr(plates, "make", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(plates.keep, ["lenet5", "lenet5"], [tmp_path, tmp_path])) == [None, None]
+    assert made == ["lenet5"]
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_a_build_that_fails_leaves_no_process_behind(tmp_path):

@@ -37,6 +37,16 @@ def test_a_subset_is_balanced_without_repetition(data, n):
     assert (subset.mean, subset.std) == (data.mean, data.std)
 
 
+@pytest.mark.parametrize(("test", "kept"), [(7, 7), (10**6, 20)])
+def test_a_subset_may_have_fewer_test_images(data, test, kept):
+    subset = data.subset(50, test=test)
+    assert torch.equal(subset.test_images, data.test_images[:kept])
+    assert torch.equal(subset.test_labels, data.test_labels[:kept])
+    assert torch.equal(subset.train_images, data.subset(50).train_images)
+    with pytest.raises(DataError, match="at least one test image, not 0"):
+        data.subset(50, test=0)
+
+
 def test_a_subset_keeps_images_and_labels_together(data):
     label = {image.numpy().tobytes(): int(k) for image, k in zip(data.train_images, data.train_labels, strict=True)}
     subset = data.subset(50)

@@ -74,8 +74,24 @@ def test_figures_of_pyplot_are_not_shown_twice(static):
         axes.plot([0, k])
         return figure
 
+    before = pyplot.get_fignums()
     assert "<svg" in frames(draw, alt="k = {k}", id="x", k=[1, 2]).html
-    assert not pyplot.get_fignums()
+    assert pyplot.get_fignums() == before
+
+
+def test_what_holds_a_figure_may_be_drawn(static):
+    class Grid:
+        def __init__(self, k, named):
+            drawn, axes = pyplot.subplots()
+            axes.plot([0, k])
+            self.savefig = drawn.savefig
+            setattr(self, named, drawn)
+
+    before = pyplot.get_fignums()
+    assert "<svg" in frames(lambda k: Grid(k, "figure"), alt="k = {k}", id="x", k=[1, 2]).html
+    assert pyplot.get_fignums() == before
+    assert "<svg" in frames(lambda k: Grid(k, "other"), alt="k = {k}", id="x", k=[1]).html
+    pyplot.close()
 
 
 def test_words_may_be_functions(static, line_figure):

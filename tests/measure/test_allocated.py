@@ -76,3 +76,11 @@ def test_images_that_do_not_fit_are_refused():
         allocated_peak(nn.Conv2d(3, 8, 3), (3, 2, 2), backward=True)
     with pytest.raises(BadArgument, match="shape of one image"):
         allocated_peak(nn.Conv2d(3, 8, 3), (3, 0, 8))
+
+
+def test_an_image_that_cannot_be_normalised_is_refused_in_training_only():
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3))
+    assert allocated_peak(net, (3, 4, 4)) > 0
+    assert allocated_peak(net, (3, 4, 4), 2, backward=True) > 0
+    with pytest.raises(DoesNotFit, match=r"Sequential does not take an input of 3x4x4: Expected more than 1 value"):
+        allocated_peak(net, (3, 4, 4), backward=True)

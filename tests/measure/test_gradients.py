@@ -179,14 +179,23 @@ def test_only_an_identity_path_carries_the_gradient_back_unchanged(order, kept):
         assert (first.shortcut_gradient == pytest.approx(last.gradient)) is kept
 
 
-def test_a_branch_may_be_a_list_of_modules():
+@pytest.mark.parametrize(
+    "holder",
+    [
+        nn.ModuleList,
+        lambda pair: nn.ModuleDict(zip("ab", pair, strict=True)),
+        lambda pair: nn.ModuleList([nn.ModuleList(pair)]),
+    ],
+)
+def test_a_branch_may_be_a_list_or_dictionary_of_modules(holder):
     class Steps(nn.Module):
         def __init__(self):
             super().__init__()
-            self.f = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+            self.f = holder([nn.Conv2d(3, 3, 3, padding=1) for _ in range(2)])
 
         def forward(self, x):
-            return x + self.f[1](x + self.f[0](x))
+            first, second = (module for module in self.f.modules() if isinstance(module, nn.Conv2d))
+            return x + second(x + first(x))
 
     torch.manual_seed(0)
     first, last = block_flow(nn.Sequential(Steps(), Steps(), nn.Flatten(), nn.Linear(192, 10)), *batch())

@@ -44,6 +44,14 @@ def test_every_pass_is_over_a_batch_of_the_size_that_was_asked_for():
     assert set(shapes) == {(4, 3, 5, 6)}
 
 
+def test_the_network_is_tried_once_before_it_is_timed(monkeypatch):
+    tried = []
+    monkeypatch.setattr("cnnlib.measure.allocated.require_fit", lambda *arguments, **_: tried.append(arguments))
+    net = nn.Conv2d(3, 8, 3)
+    inference(net, (3, 8, 8), batch_size=2, repeats=1)
+    assert tried == [(net, (3, 8, 8), 2)]
+
+
 def test_memory_grows_with_the_batch():
     one, four = (inference(nn.Conv2d(3, 8, 3, padding=1), (3, 64, 64), batch_size=n, repeats=1) for n in (1, 4))
     assert one.peak >= 8 * 64 * 64 * 4

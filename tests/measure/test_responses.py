@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.measure import BadArgument, block_responses
+from cnnlib.measure import BadArgument, DoesNotFit, block_responses
 from cnnlib.models import create
 from cnnlib.models.resnet import cifar_plain, cifar_resnet
 
@@ -79,6 +79,22 @@ def test_the_net_stays_as_it_is(images):
     assert not net.training
     assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (3, 8, 8)])
+def test_no_batch_of_images_is_refused(shape):
+    with pytest.raises(
+        BadArgument, match=r"at least one, in a tensor \(N, C, H, W\), not " + "x".join(map(str, shape))
+    ):
+        block_responses(cifar_resnet(8), torch.zeros(shape))
+
+
+def test_images_that_do_not_fit_are_refused():
+    with pytest.raises(DoesNotFit, match="1x8x8"):
+        block_responses(cifar_resnet(8), torch.zeros(2, 1, 8, 8))
+    with pytest.raises(DoesNotFit, match=r"3x4x4: Expected more than 1 value per channel"):
+        block_responses(cifar_resnet(8), torch.zeros(1, 3, 4, 4))
+    assert len(block_responses(cifar_resnet(8), torch.zeros(2, 3, 4, 4))) == 3
 
 
 @pytest.mark.parametrize("name", ["preact20", "ho-resnet20-euler"])

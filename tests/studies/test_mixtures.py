@@ -1,6 +1,7 @@
 """Averages of networks of several arms and seeds."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -79,6 +80,16 @@ def test_they_are_saved_and_read(networks, four, tmp_path):
     for name in ("nothing.json", "binary.json"):
         with pytest.raises(RecordError, match=rf"{name} holds no averages"):
             Mixtures.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("values", [[1.0], "none", 3])
+def test_averages_of_other_than_their_networks_are_damaged(networks, four, tmp_path, values):
+    path = mix("test", networks, four).save(tmp_path / "mixtures.json")
+    content = json.loads(path.read_text())
+    content["mixtures"][0]["alone"] = values
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=r"mixtures.json holds no averages of networks \(.*delete it"):
+        Mixtures.load(path)
 
 
 def test_what_cannot_be_averaged_is_refused(networks, four):

@@ -334,6 +334,26 @@ def test_a_second_ctrl_c_does_not_break_off_the_wait_for_the_threads(study, data
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "it is heard again"
 
 
+def test_ctrl_c_while_the_threads_are_started_stops_those_that_were(study, data, threads, monkeypatch):
+    submit, shutdown, stopping = ThreadPoolExecutor.submit, ThreadPoolExecutor.shutdown, []
+
+    def pressed_at_the_second(self, *arguments, **options):
+        if self._threads:
+            raise KeyboardInterrupt
+        return submit(self, *arguments, **options)
+
+    def watched(self, **options):
+        stopping.append(STOP.is_set())
+        shutdown(self, **options)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", pressed_at_the_second)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", watched)
+    with pytest.raises(KeyboardInterrupt):
+        go(study, data, jobs=2)
+    assert stopping[0]
+    assert not STOP.is_set()
+
+
 def test_a_second_ctrl_c_stops_no_later_training(study, data, threads, monkeypatch):
     def pressed(*_, **__):
         raise KeyboardInterrupt
@@ -620,6 +640,25 @@ def test_averages_of_other_networks_are_not_published(study, data, tmp_path, nam
     path.write_text(json.dumps(content))
     with pytest.raises(RecordError, match=rf"{name} averages networks without a record of theirs \({named}\)"):
         publish(study, "smoke", tmp_path, destination=tmp_path / "shipped")
+
+
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_rounding_may_change_the_class_of_one_image(study, data, tmp_path, wrong):
+    images = study.images(data, study.scale("smoke"))
+    averaged = run_ensemble(study, go(study, data, folder=tmp_path), images)
+    more = averaged.alone[0] + 100 * wrong / len(images.test_labels)
+    dataclasses.replace(averaged, alone=(more, averaged.alone[1])).save(tmp_path / "test" / "smoke-wide-ensemble.json")
+    with contextlib.nullcontext() if wrong == 1 else pytest.raises(RecordError, match=r"\(wide, seed 0\)"):
+        assert len(publish(study, "smoke", tmp_path, destination=tmp_path / "shipped")) == 5
+
+
+@pytest.mark.parametrize("change", [{"alone": [1.0]}, {"seeds": [0, 1, 2]}, {"alone": 3}, {"more": 1}])
+def test_a_damaged_ensemble_is_named(study, data, tmp_path, change):
+    averaged = run_ensemble(study, go(study, data), study.images(data, study.scale("smoke")))
+    path = averaged.save(tmp_path / "test" / "smoke-wide-ensemble.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RecordError, match=r"smoke-wide-ensemble.json holds no ensemble \(.*delete it"):
+        load_ensemble(study, "smoke", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,20 @@ def test_the_command(cnn, tmp_path, monkeypatch, data, failing):
     assert len(list((tmp_path / "here" / "search").iterdir())) == count
 
 
+def test_a_table_of_searches_that_cannot_be_made_hides_no_failure(cnn, monkeypatch, runs):
+    def unfinished(**_):
+        raise Unfinished(["enas, seed 0: the loss is nan"], [runs[0]])
+
+    def refused(_):
+        raise RecordError("these cannot be compared")
+
+    monkeypatch.setattr(search, "run", unfinished)
+    monkeypatch.setattr(search, "table", refused)
+    status, _, err = cnn("search", "--budget", "smoke")
+    assert status == 2
+    assert "enas, seed 0: the loss is nan\nthese cannot be compared" in err
+
+
 def test_the_same_cell_trains_to_the_same_network(images, runs):
     plan = runs[0].found.plan
     small = dataclasses.replace(images, train_images=images.train_images[:64], train_labels=images.train_labels[:64])

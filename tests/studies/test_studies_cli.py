@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from cnnlib.studies import STUDIES, Record, Scale, load_ensemble, load_mixtures, load_records
+from cnnlib.studies import STUDIES, Record, Scale, StudyError, load_ensemble, load_mixtures, load_records
 from cnnlib.training import step as step_module
 
 
@@ -102,6 +102,18 @@ def test_a_failure_holds_no_table_back(cnn, study, another, tmp_path, monkeypatc
     assert out.index("Does it matter?") < out.index("Does it matter, too?")
     assert ("the 2 averaged" in out) == (failing == "narrow")
     assert out.count("published ") == published
+
+
+def test_tables_that_cannot_be_made_hold_no_other_back(cnn, study, another, monkeypatch):
+    def refused(*_):
+        raise StudyError("these cannot be averaged")
+
+    monkeypatch.setattr("cnnlib.studies.run_ensemble", refused)
+    status, out, err = cnn("study", "test", "other", "--budget", "smoke", "--seeds", "0")
+    assert status == 2
+    assert out.count("records in ") == 0
+    assert err.endswith("these cannot be averaged\nthese cannot be averaged\n")
+    assert out.index("Does it matter?") < out.index("Does it matter, too?")
 
 
 def test_averages_of_fewer_networks_replace_none(cnn, study, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ from cnnbook.notebooks import ROOT
 from cnnlib import models
 from cnnlib.explore import diagram, drawing
 from cnnlib.explore.graph import Card, is_level, network_graph
-from cnnlib.files import write_json
+from cnnlib.files import locked, write_json
 from cnnlib.measure import UnsupportedOperation, activation_bytes, receptive_field
 from cnnlib.models import ModelCard, Paper, available, card, create
 
@@ -302,13 +302,20 @@ def work(plate: Plate) -> int:
 
 
 def keep(slug: str, folder: Path) -> None:
-    """Make a plate's content and write it down; what older sources gave is removed."""
+    """Make a plate's content and write it down, unless it is there; what older sources gave is removed.
+
+    Processes that read the book side by side wait here for the one that makes it.
+    """
     plate = next(plate for plate in plates() if plate.slug == slug)
+    path = path_of(plate, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    content = make(plate, folder)
-    for old in folder.glob(f"{slug}.*.json"):
-        old.unlink()
-    write_json(path_of(plate, folder), asdict(content))
+    with locked(path, wait=True):
+        if path.exists():
+            return
+        content = make(plate, folder)
+        for old in folder.glob(f"{slug}.*.json"):
+            old.unlink()
+        write_json(path, asdict(content))
 
 
 def load(path: Path) -> Content:

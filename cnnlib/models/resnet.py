@@ -254,16 +254,23 @@ class ResNet(nn.Module):
         return self.fc(self.pool(self.stages(self.stem(x))).flatten(1))
 
 
-def cifar_resnet(depth: int, num_classes: int = 10, shortcut: str = "A", width: float = 1.0) -> ResNet:
+def cifar_resnet(
+    depth: int, num_classes: int = 10, shortcut: str = "A", width: float = 1.0, last_gain: float = 1.0
+) -> ResNet:
     """Return the residual net of ``depth`` = 6n + 2 layers for 32x32 images, with the shortcuts of one option.
 
-    ``width`` multiplies the paper's numbers of maps.
+    ``width`` multiplies the paper's numbers of maps. ``last_gain`` is what the last batch norm of each branch begins
+    to multiply with; 0 in Goyal et al. 2017 (arXiv 1706.02677), section 5.1, where each block begins without its F.
 
     Raises:
         BadOption: for another depth, or if ``shortcut`` is not ``"A"``, ``"B"`` or ``"C"``.
     """
     block = partial(ResidualBlock, shortcut=find_shortcut(shortcut))
-    return _cifar(block, depth, width, num_classes)
+    net = _cifar(block, depth, width, num_classes)
+    for module in net.modules():
+        if isinstance(module, ResidualBlock):
+            nn.init.constant_(module.f.bn2.weight, last_gain)
+    return net
 
 
 def cifar_plain(depth: int, num_classes: int = 10, width: float = 1.0) -> ResNet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
@@ -17,7 +18,7 @@ from cnnlib.studies.record import Record, in_order, load_records
 from cnnlib.studies.statistics import LEGEND, Summary, differ, summarise
 from cnnlib.studies.study import Arm, Study
 from cnnlib.table import Column, Table
-from cnnlib.training import Recipe, Run
+from cnnlib.training import RECIPES, Recipe, Run
 from cnnlib.training.network import registered
 from cnnlib.training.words import data_in_words, in_words
 
@@ -29,7 +30,7 @@ FEW = 3
 """So many pairs of arms without a difference are named; more are counted."""
 
 
-def compare(study: Study, records: Sequence[Record] | None = None) -> Table:
+def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequence[str] | None = None) -> Table:
     """Return the results of a study: one row an arm, two columns a budget, and what the paper says.
 
     Errors are mean ± standard deviation over seeds, in brackets their number, after the last step. The notes below
@@ -39,11 +40,15 @@ def compare(study: Study, records: Sequence[Record] | None = None) -> Table:
     Args:
         study: the study.
         records: of one data set, each arm and seed at most once a budget; default: those that come with the package.
+        arms: labels of those to compare, in the order of the rows; default all.
 
     Raises:
-        StudyError: if there are none, or if they are not comparable.
+        StudyError: if there are none, or if they are not comparable, or if there is no such arm.
     """
     records = load_records(study) if records is None else records
+    if arms is not None:
+        study = replace(study, arms={label: study.arm(label) for label in arms})
+        records = [record for record in records if record.arm in study.arms]
     if not records:
         raise StudyError(f"there are no records of the study {study.name!r}; make some with cnnlib.studies.run")
     _require_comparable(study, records)
@@ -116,10 +121,16 @@ def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool =
 
 def published(study: Study, arm: Arm) -> Published | None:
     """Return the published error of an arm's network on the study's data: the arm's own, or that of its card."""
-    if arm.published or arm.overrides or study.subset:
+    if arm.published or arm.overrides or study.subset or _is_changed(arm.recipe):
         return arm.published
     errors = card(arm.model).published
     return next((error for error in errors if error.dataset == study.data_name and error.networks == 1), None)
+
+
+def _is_changed(recipe: Recipe) -> bool:
+    """Say whether a recipe is one of a paper with other values, as :meth:`Recipe.replace` makes it and names it."""
+    name = recipe.name.partition(", ")[0]
+    return name in RECIPES and recipe != RECIPES[name]
 
 
 def _require_comparable(study: Study, records: Sequence[Record]) -> None:

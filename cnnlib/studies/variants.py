@@ -31,10 +31,18 @@ def _orders(basic: int, bottleneck: int, recipe: Recipe) -> dict[str, Arm]:
 ORDERS = course_study(
     name="activation-orders",
     question="Where should batch norm and ReLU stand in a residual unit?",
-    arms=_orders(44, 47, RESNET),
+    arms=_orders(44, 47, RESNET)
+    | {
+        "original, gain 1/2": Arm("resnet44", RESNET, {"last_gain": 1 / 2}),
+        "original, gain 1/4": Arm("resnet44", RESNET, {"last_gain": 1 / 4}),
+        "original, rate 0.02": Arm("resnet44", RESNET.replace(lr=0.02)),
+    },
     short=80,
 )
-"""He et al. 2016 (arXiv 1603.05027), Figure 4 and Table 2, at 44 and 47 layers."""
+"""He et al. 2016 (arXiv 1603.05027), Figure 4 and Table 2, at 44 and 47 layers.
+
+The last three arms are controls: how much of what an order brings is a calmer start? Branches that begin weaker, or
+a lower learning rate, and the blocks as they were."""
 
 PAPER_ORDERS = course_study(
     name="paper-orders",
@@ -69,12 +77,14 @@ CARDINALITY = course_study(
 SQUEEZE = course_study(
     name="squeeze-and-excitation",
     question="What does rescaling the maps of each block bring?",
-    arms={
-        name: Arm(name, RESNET, {"shortcut": "B"}) for name in ("resnet20", "se-resnet20", "resnet56", "se-resnet56")
-    },
+    arms={name: Arm(name, RESNET, {"shortcut": "B"}) for name in ("resnet20", "se-resnet20", "resnet56", "se-resnet56")}
+    | {f"{name}, half": Arm(name, RESNET, {"shortcut": "B", "last_gain": 0.5}) for name in ("resnet20", "resnet56")},
     short=130,
 )
-"""Hu et al. 2020 (the later version of arXiv 1709.01507), Tables 4 and 5, with and without squeeze and excitation."""
+"""Hu et al. 2020 (the later version of arXiv 1709.01507), Tables 4 and 5, with and without squeeze and excitation.
+
+A module begins with factors near 1/2. The last two arms are the control: branches that begin half as strong, without
+a module."""
 
 DROPPED_DEPTH = course_study(
     name="stochastic-depth",
@@ -109,10 +119,17 @@ SCALES = course_study(
 HIGHER_ORDER = course_study(
     name="higher-order",
     question="At equal parameters, is one block of a higher order better than several of Euler?",
-    arms={name: Arm(f"ho-resnet26-{name}", RESNET) for name in ("euler", "midpoint", "heun", "rk4")},
+    arms={name: Arm(f"ho-resnet26-{name}", RESNET) for name in ("euler", "midpoint", "heun", "rk4")}
+    | {
+        f"{name}, step 1/{blocks}": Arm(f"ho-resnet26-{name}", RESNET, {"step": 1 / blocks})
+        for name, blocks in (("euler", 4), ("midpoint", 2), ("heun", 2))
+    },
     short=150,
 )
-"""Luo et al. 2021 (arXiv 2103.15244): four, two, two and one blocks a stage, 366,842 parameters each."""
+"""Luo et al. 2021 (arXiv 2103.15244): four, two, two and one blocks a stage, 366,842 parameters each.
+
+With steps of 1 a stage of Euler goes four times as far as one of RK4. The last three arms are the control: steps so
+short that all stages go as far as that of RK4."""
 
 RESIDUAL_VARIANTS = course_study(
     name="residual-variants",

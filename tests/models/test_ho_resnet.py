@@ -167,6 +167,32 @@ def test_blocks_are_their_equations(shape, randomise):
     torch.testing.assert_close(block(x), torch.relu(s(x) + (k1 + 2 * k2 + 2 * k3 + k4) / 6))
 
 
+@every_scheme
+@pytest.mark.parametrize("step", [0.25, 2.0])
+def test_a_step_of_another_length_is_one_of_a_scaled_f(scheme, step, randomise, copy_weights):
+    ours, scaled = HigherOrderBlock(4, 4, 1, scheme.over(step)).eval(), HigherOrderBlock(4, 4, 1, scheme).eval()
+    randomise(ours)
+    copy_weights(ours, scaled)
+    for f in scaled.f:
+        f.conv2.weight.data *= step
+    x = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(ours(x), HigherOrderBlock(4, 4, 1, scheme).eval()(x))
+    torch.testing.assert_close(ours(x), scaled(x))
+
+
+def test_every_block_of_a_net_makes_the_step():
+    net = create("ho-resnet26-midpoint", step=0.5)
+    steps = [sum(module.scheme.b) for module in net.modules() if isinstance(module, HigherOrderBlock)]
+    assert steps == [0.5] * 6
+    assert [module.scheme.a for module in net.modules() if isinstance(module, HigherOrderBlock)] == [((), (0.25,))] * 6
+
+
+@pytest.mark.parametrize("step", [0, -1.0])
+def test_a_step_leads_on(step):
+    with pytest.raises(BadOption, match="a step is longer than 0"):
+        ho_resnet(26, step=step)
+
+
 def test_euler_is_a_residual_net(randomise, copy_weights):
     ours = create("ho-resnet26-euler").eval()
     block = partial(ResidualBlock, f=pre_activated, shortcut=option_a)

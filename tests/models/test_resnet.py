@@ -106,6 +106,20 @@ def test_a_block_whose_f_is_zero_passes_its_input_on():
     torch.testing.assert_close(block(x), x)
 
 
+def test_branches_may_begin_weaker():
+    nets = {}
+    for gain in (1.0, 0.5, 0.0):
+        torch.manual_seed(0)
+        nets[gain] = create("resnet20", last_gain=gain)
+    for whole, half, none in zip(*(net.state_dict().items() for net in nets.values()), strict=True):
+        if whole[0].endswith("f.bn2.weight"):
+            assert (whole[1].unique(), half[1].unique(), none[1].unique()) == (1, 0.5, 0)
+        else:
+            assert torch.equal(whole[1], half[1])
+    x = torch.rand(4, 16, 8, 8)
+    torch.testing.assert_close(nets[0.0].stages[0](x), x)
+
+
 def test_option_a_subsamples_and_appends_zeros():
     shortcut = option_a(4, 8, stride=2)
     x = torch.randn(1, 4, 7, 7)

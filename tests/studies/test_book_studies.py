@@ -109,6 +109,32 @@ def test_activation_orders_have_the_same_cost():
         assert len({multiply_adds(create(arm.model), (3, 32, 32)) for arm in arms}) == 1
 
 
+def test_with_shorter_steps_all_schemes_go_as_far():
+    far = {}
+    for label, arm in STUDIES["higher-order"].arms.items():
+        stage = create(arm.model, **arm.overrides).stages[1]
+        far[label] = sum(sum(block.scheme.b) for block in stage)
+    whole = [far.pop(name) for name in ("euler", "midpoint", "heun", "rk4")]
+    assert whole == pytest.approx([4, 2, 2, 1])
+    assert [*far.values()] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "control", "baseline"),
+    [
+        ("activation-orders", "original, gain 1/4", "original, basic"),
+        ("squeeze-and-excitation", "resnet56, half", "resnet56"),
+    ],
+)
+def test_controls_change_the_strength_of_branches_alone(name, control, baseline):
+    arms = STUDIES[name].arms
+    weaker, whole = arms[control], arms[baseline]
+    assert weaker.overrides == whole.overrides | {
+        "last_gain": {"half": 1 / 2, "gain 1/4": 1 / 4}[control.split(", ")[1]]
+    }
+    assert (weaker.model, weaker.recipe) == (whole.model, whole.recipe)
+
+
 def test_inception_modules_have_the_same_cost():
     arms = [arm for label, arm in STUDIES["inception-modules"].arms.items() if "heads" not in label]
     costs = [multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms]

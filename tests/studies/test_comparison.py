@@ -12,7 +12,7 @@ from cnnlib.studies import Arm, RecordError, StudyError, compare, run, with_reco
 from cnnlib.studies.comparison import published, verdicts
 from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.statistics import differ, student, summarise
-from cnnlib.training import Evaluation
+from cnnlib.training import RECIPES, Evaluation
 from cnnlib.training.evaluation import predict
 
 
@@ -108,6 +108,17 @@ def test_every_budget_has_its_columns_and_what_is_missing_is_said(study, records
     assert "narrow (all)" in str(only)
 
 
+def test_some_arms_may_be_compared_in_an_order_of_their_own(study, records):
+    both, one = compare(study, records, arms=["narrow", "wide"]), compare(study, records, arms=["narrow"])
+    assert [row[0] for row in both.rows] == ["narrow", "wide"]
+    assert [row[0] for row in one.rows] == ["narrow"]
+    assert "wide" not in str(one), "nor among what is not measured"
+    with pytest.raises(StudyError, match="no arm 'deep'; it has wide, narrow"):
+        compare(study, records, arms=["deep"])
+    with pytest.raises(StudyError, match="there are no records"):
+        compare(study, records[:1], arms=["narrow"])
+
+
 def test_budgets_of_different_images_say_how_many_each(study, records):
     text = " ".join(str(compare(study, [*records, *of_budget([on_images(records[0], 50_000)], "short")])).split())
     assert "Does it matter? CIFAR-10 parameters" in text, "not one number for both"
@@ -140,6 +151,8 @@ def test_published_errors_stand_beside_the_measured_ones(study, records):
     assert "(Ours 2026). Deviates: shorter." in text
     assert published(study, Arm("resnet20", recipe, {"shortcut": "B"})) is None, "another net than the paper's"
     assert published(dataclasses.replace(study, subset=100), arms["wide"]) is None, "other data than the paper's"
+    assert published(study, Arm("resnet20", RECIPES["resnet-cifar"])).value == 8.75
+    assert published(study, Arm("resnet20", RECIPES["resnet-cifar"].replace(lr=0.02))) is None, "another recipe"
     assert published(dataclasses.replace(study, data="cifar100"), arms["wide"]) is None
 
 

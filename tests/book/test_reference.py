@@ -44,9 +44,9 @@ def test_every_file_of_networks_has_a_section_on_one_page(html):
     assert sections == [inspect.getdoc(module).partition(".")[0] for module in api.networks()]
     assert {models.resnet, models.vgg} <= {*api.networks()}
     entry = pages[0].find(id="cnnlib.models.resnet.cifar_resnet")
-    assert entry.text.startswith("\ncifar_resnet(depth, num_classes=10, shortcut='A', width=1.0, last_gain=1.0)[source]"), (
-        "without types"
-    )
+    assert entry.text.startswith(
+        "\ncifar_resnet(depth, num_classes=10, shortcut='A', width=1.0, last_gain=1.0)[source]"
+    ), "without types"
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_layers_of_a_size_to_be_inferred_are_no_empty_ones(own_names):
 
 
 def test_options_of_a_partial_show_what_it_binds():
-    assert card("resnet20").options == {"num_classes": 10, "shortcut": "A", "width": 1.0}
+    assert card("resnet20").options == {"num_classes": 10, "shortcut": "A", "width": 1.0, "last_gain": 1.0}
     assert card("zfnet-512-1024-512").options["widths"] == (512, 1024, 512)
 
 

@@ -120,18 +120,18 @@ def test_with_shorter_steps_all_schemes_go_as_far():
 
 
 @pytest.mark.parametrize(
-    ("name", "control", "baseline"),
+    ("name", "baseline", "control", "gain"),
     [
-        ("activation-orders", "original, gain 1/4", "original, basic"),
-        ("squeeze-and-excitation", "resnet56, half", "resnet56"),
+        ("activation-orders", "original, basic", "original, gain 1/2", 1 / 2),
+        ("activation-orders", "original, basic", "original, gain 1/4", 1 / 4),
+        ("squeeze-and-excitation", "resnet20", "resnet20, half", 1 / 2),
+        ("squeeze-and-excitation", "resnet56", "resnet56, half", 1 / 2),
     ],
 )
-def test_controls_change_the_strength_of_branches_alone(name, control, baseline):
+def test_controls_change_the_strength_of_branches_alone(name, baseline, control, gain):
     arms = STUDIES[name].arms
     weaker, whole = arms[control], arms[baseline]
-    assert weaker.overrides == whole.overrides | {
-        "last_gain": {"half": 1 / 2, "gain 1/4": 1 / 4}[control.split(", ")[1]]
-    }
+    assert weaker.overrides == whole.overrides | {"last_gain": gain}
     assert (weaker.model, weaker.recipe) == (whole.model, whole.recipe)
 
 

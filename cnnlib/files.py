@@ -12,23 +12,29 @@ from typing import IO, Any
 import filelock
 
 
+def user_path(text: str | Path) -> Path:
+    """Return a path in which ``~`` means the home folder, as shells do not read it in ``--out=~/runs``."""
+    return Path(text).expanduser()
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of ``path`` at the end of the context, unless that fails. Folders are made.
 
-    ``path`` holds the old content or the new at every moment, even if power fails.
+    ``path`` holds the old content or the new at every moment, even if power fails. Several writers take turns.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with locked(partial, wait=True):
+        try:
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

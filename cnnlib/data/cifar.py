@@ -239,7 +239,7 @@ def _read(source: _Source, folder: Path, origin: str) -> ImageSet:
 
 def _complaint(source: _Source, folder: Path, origin: str) -> str:
     reader = source.reader
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False, too, where one may not look; Path.is_dir raises there
         problems = ["there is no such folder"]
     elif folder.name == reader.base_folder:
         problems = [f"name the folder that holds {reader.base_folder}, not {reader.base_folder} itself"]

@@ -189,7 +189,7 @@ def _listed(root: Path, part: str) -> Any:
     from torchvision.datasets import ImageFolder  # here, because this import takes a second or more
 
     folder = root / part
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False, too, where one may not look; Path.is_dir raises there
         raise DataError(f"there is no folder {folder}; {LAYOUT}")
     try:
         return ImageFolder(folder)
@@ -235,7 +235,7 @@ class _Reader(torch.utils.data.Dataset):
                 image = file.convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = str(error).replace(repr(str(path)), "it")
-            return DataError(f"the image {path} cannot be read ({reason}); replace it or take it away")
+            return DataError(f"the image {path} cannot be read ({reason}); replace it")
         if seed is None:
             return self.central_part(image), self.labels[index]
         with torch.random.fork_rng(devices=[]):

@@ -10,6 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnlib.files import user_path
+
 if TYPE_CHECKING:
     from cnnlib.data import ImageSet
     from cnnlib.studies import Ensemble, Mixtures, Record, Study
@@ -60,7 +62,9 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         description="Time dense and separable convolutions of several widths and batch sizes, and training steps of "
         "small networks: about a minute on a GPU, five on two cores.",
     )
-    speed.add_argument("--out", type=Path, default=Path("runs/speed.json"), metavar="FILE", help="(runs/speed.json)")
+    speed.add_argument(
+        "--out", type=user_path, default=Path("runs/speed.json"), metavar="FILE", help="(runs/speed.json)"
+    )
     speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
     speed.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16; default: the fastest of the hardware")
     speed.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each is timed (5)")
@@ -74,7 +78,11 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="K", help="default: those of the budget")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/studies"), metavar="DIR", help="folder of the records (runs/studies)"
+        "--out",
+        type=user_path,
+        default=Path("runs/studies"),
+        metavar="DIR",
+        help="folder of the records (runs/studies)",
     )
     parser.add_argument(
         "--publish", action="store_true", help="copy the finished records to those that come with the package"

@@ -16,7 +16,7 @@ import torch
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
 from cnnlib.errors import CnnlibError
-from cnnlib.files import locked, write_json
+from cnnlib.files import locked, user_path, write_json
 from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
@@ -24,7 +24,7 @@ from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
 from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records
 from cnnlib.studies.study import Arm, Study
 from cnnlib.training import Progress, Run, fit, hardware
-from cnnlib.training.errors import check_at_least
+from cnnlib.training.errors import OutOfMemory, check_at_least
 from cnnlib.training.interrupts import STOP, ignored
 from cnnlib.training.network import build
 
@@ -151,7 +151,7 @@ def _planned(
         study.arm(label)
     data = _for(study, data)
     images = study.images(data, scale)
-    folder = Path(folder) if folder else None
+    folder = user_path(folder) if folder else None
     lengths = {}
     if study.equal_time:
         kept = folder / study.name / equal_time.file_name(budget, _stand_in(data)) if folder else None
@@ -196,8 +196,10 @@ def _attempt(task: _Task, display: Progress, together: int = 1) -> Record | str:
     """Return the record of a training, or in words what failed and why: the error itself would hold the network."""
     try:
         return task.train(display, together=together)
-    except CnnlibError as error:
-        return f"{task.study.name}, {task.label}, seed {task.seed}: {error}"
+    except (CnnlibError, OSError) as error:  # the latter if the record cannot be written; its checkpoint stays
+        crowded = together > 1 and isinstance(error, OutOfMemory)
+        advice = f". {together} were trained at a time; fewer need less memory" if crowded else ""
+        return f"{task.study.name}, {task.label}, seed {task.seed}: {error}{advice}"
 
 
 def _train(tasks: Sequence[_Task], jobs: int, progress: bool) -> list[Record]:

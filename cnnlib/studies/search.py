@@ -17,7 +17,7 @@ import torch
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
 from cnnlib.errors import CnnlibError
-from cnnlib.files import write_json
+from cnnlib.files import user_path, write_json
 from cnnlib.measure import count_parameters
 from cnnlib.models.cells import Plan
 from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, search, split
@@ -307,6 +307,7 @@ def run(
     """
     budget = settings.budget(budget)
     scale = SCALES[budget]
+    folder = user_path(folder) if folder else None
     arms = dict.fromkeys(ARMS if arms is None else arms)
     seeds = dict.fromkeys(map(hardware.checked_seed, scale.seeds if seeds is None else seeds))
     unknown = [arm for arm in arms if arm not in ARMS]
@@ -319,7 +320,7 @@ def run(
         data = data.subset(scale.images, test=scale.images)
     stand_in = data.name if data.stands_in_for else None
     paths = {
-        (arm, seed): Path(folder) / NAME / file_name(budget, arm, seed, stand_in) if folder else None
+        (arm, seed): folder / NAME / file_name(budget, arm, seed, stand_in) if folder else None
         for arm, seed in product(arms, seeds)
     }
     for path in paths.values():
@@ -332,13 +333,12 @@ def run(
                 continue
             try:
                 runs.append(_one(arm, seed, budget, data, display))
-            except CnnlibError as error:
+                if folder:
+                    runs[-1].save(folder)
+            except (CnnlibError, OSError) as error:  # the latter if the record cannot be written
                 if not folder:
                     raise
                 failures.append(f"{arm}, seed {seed}: {error}")
-                continue
-            if folder:
-                runs[-1].save(folder)
     if failures:
         raise Unfinished(failures, runs)
     return runs

@@ -95,7 +95,7 @@ class Speed:
 
     Attributes:
         hardware: device and conditions in words.
-        device_type: ``"cpu"`` or ``"cuda"``.
+        device_type: ``"cpu"``, ``"cuda"`` or ``"mps"``.
         limits: what the device can do at best, in this number format.
         layers: times of single layers, which took turns.
         nets: times of training steps, None if they were left out.

@@ -61,8 +61,11 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     Raises:
         CheckpointError: if the file is damaged, or no checkpoint, or the path that of a folder.
     """
-    if not path.exists():
-        return None
+    try:
+        if not path.exists():
+            return None
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {reason(error)}") from error
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file; give the path of the checkpoint itself")
     try:

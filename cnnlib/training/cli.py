@@ -13,6 +13,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnlib.files import user_path
+
 if TYPE_CHECKING:
     from cnnlib.data import ImageFolders, Images
     from cnnlib.training import Recipe
@@ -60,8 +62,10 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--sync-bn", action="store_true", help="normalise over the whole batch, not each process's share; on GPUs only"
     )
-    train.add_argument("--out", type=_path, default=Path("runs"), metavar="DIR", help="folder of the records (runs)")
-    train.add_argument("--checkpoint", type=_path, metavar="PATH", help="default: beside the record")
+    train.add_argument(
+        "--out", type=user_path, default=Path("runs"), metavar="DIR", help="folder of the records (runs)"
+    )
+    train.add_argument("--checkpoint", type=user_path, metavar="PATH", help="default: beside the record")
     train.add_argument("--no-checkpoint", action="store_true", help="save no state on the way")
     _add_common(train, "cifar10 (default), cifar100, shapes10 or imagenet")
     train.add_argument(
@@ -218,11 +222,6 @@ def use_threads(count: int | None) -> None:
         if count > MOST_THREADS:
             raise ArgumentError(f"threads must be at most {MOST_THREADS}, not {count}; more than cores help nothing")
         torch.set_num_threads(count)
-
-
-def _path(text: str) -> Path:
-    """Return a path in which ``~`` means the home folder, as shells do not read it in ``--out=~/runs``."""
-    return Path(text).expanduser()
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

@@ -29,7 +29,7 @@ from cnnlib.training.errors import (
     check_at_least,
     memory_errors_explained,
 )
-from cnnlib.training.evaluation import Evaluation, evaluate, evaluate_training_sample
+from cnnlib.training.evaluation import Evaluation, check_images, evaluate, evaluate_training_sample
 from cnnlib.training.graphs import STEPS_BEFORE, step_for
 from cnnlib.training.interrupts import Interrupts
 from cnnlib.training.network import Model, build
@@ -106,7 +106,7 @@ def fit(
     Raises:
         ArgumentError: if an argument makes no sense, or the network has fewer outputs than there are classes.
         RecipeError: if the recipe is unknown, the training set smaller than a batch, or a batch cannot be shared.
-        DataError: if an image in a file cannot be read.
+        DataError: if there are no test images, or an image in a file cannot be read.
         UnknownModel: if there is no such model.
         UnknownDevice: if this machine has no such device.
         CheckpointMismatch: if the checkpoint belongs to another training.
@@ -124,6 +124,7 @@ def fit(
     if sync_bn and device.type != "cuda":
         raise RecipeError(f"batch normalisation can be synchronised on GPUs only, and this is a {device.type}")
     processes.check_batch(recipe.batch_size)
+    check_images(len(data.test_labels), "test")  # now, and not after the training
     path = Path(checkpoint).expanduser() if checkpoint else None
     display = progress if isinstance(progress, Progress) else Progress(progress)
     if not processes.is_first:
@@ -208,6 +209,8 @@ class _Training:
         self.interrupts = Interrupts(listening=processes.is_first)
 
     def _compiling_pays(self) -> bool:
+        if self.device.type != "cuda":  # it never does there, so nothing needs to be counted
+            return False
         image = torch.zeros(1, *self.data.image_size, device=self.device)
         images = self.recipe.batch_size * self.steps / self.processes.count
         with hardware.SHARED:
@@ -346,6 +349,7 @@ class _Training:
         if self.path is None or not self.processes.is_first:
             return
         self._read()
+        self.training_clock.stop()
         state = {
             "done": self.done,
             "module": self.module.state_dict(),

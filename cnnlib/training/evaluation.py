@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.data import Images
+from cnnlib.data import DataError, Images
 from cnnlib.data.augment import normalise
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.hardware import SHARED, exact_convolutions
@@ -51,7 +51,8 @@ def predict(module: nn.Module, images: Tensor, data: Images, *, batch_size: int 
         module: the network.
         images: uint8 (N, C, H, W), not normalised.
         data: the set whose mean and standard deviation the network was trained with.
-        batch_size: images at a time; the result does not depend on it, but for rounding.
+        batch_size: images at a time. The result does not depend on it, but for rounding, unless the network uses
+            the statistics of the batch in evaluation mode, too (:class:`cnnlib.search.shared.SharedNet`).
     """
     device = next(module.parameters()).device
     batches = images.split(batch_size or _batch_size(device, images.shape[1:]))
@@ -79,7 +80,7 @@ def evaluate(
     Raises:
         ValueError: if there is no such split.
         ArgumentError: if the network has fewer outputs than there are classes.
-        DataError: if an image in a file cannot be read.
+        DataError: if the split is empty, or an image in a file cannot be read.
     """
     if split not in ("test", "train"):
         raise ValueError(f"split must be 'test' or 'train', not {split!r}")
@@ -96,9 +97,16 @@ def evaluate_training_sample(module: nn.Module, data: Images, processes: Process
     return _evaluate(module, data, "train", index, processes)
 
 
+def check_images(count: int, split: str) -> None:
+    """Raise DataError if a split has no images to evaluate on."""
+    if not count:
+        raise DataError(f"there are no {split} images to evaluate on")
+
+
 def _evaluate(
     module: nn.Module, data: Images, split: str, index: Tensor, processes: Processes, batch_size: int | None = None
 ) -> Evaluation:
+    check_images(len(index), split)
     device = next(module.parameters()).device
     batches = data.batches(split, processes.share(index), batch_size or _batch_size(device, data.image_size))
     losses, correct = [torch.zeros((), device=device)], [torch.zeros((), device=device, dtype=torch.int64)]

@@ -144,9 +144,34 @@ def seed_generators(device: torch.device, seed: int) -> None:
         torch.get_device_module(device).manual_seed(seed)
 
 
-def exact_convolutions() -> contextlib.AbstractContextManager[None]:
-    """Within this context cuDNN chooses the same algorithm every time, and fp32 means fp32, not TF32."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+@contextlib.contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Within this context cuDNN chooses the same algorithm every time, and fp32 means fp32, not TF32, in every layer.
+
+    It holds whichever of PyTorch's switches for TF32 the caller has used, and restores them.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    switches = [(cudnn, "enabled", True), (cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+    switches += [(cudnn, "allow_tf32", False)]
+    # Since PyTorch 2.9 there are new switches, which count; where they were used the old ones cannot be read any more.
+    if hasattr(matmul, "fp32_precision"):
+        switches += [(part, "fp32_precision", "ieee") for part in (cudnn.conv, cudnn.rnn, matmul)]
+    before, precision = [], None
+    with contextlib.suppress(RuntimeError):
+        precision = torch.get_float32_matmul_precision()
+    for part, name, _ in switches:
+        with contextlib.suppress(RuntimeError):
+            before.append((part, name, getattr(part, name)))
+    try:
+        torch.set_float32_matmul_precision("highest")
+        for part, name, value in switches:
+            setattr(part, name, value)
+        yield
+    finally:
+        if precision:
+            torch.set_float32_matmul_precision(precision)
+        for part, name, value in before:
+            setattr(part, name, value)
 
 
 @contextlib.contextmanager

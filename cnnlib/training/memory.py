@@ -89,5 +89,5 @@ def _safe_in_place(module: nn.Module) -> list[nn.ReLU]:
     for node in graph.nodes:
         layer = parts[node.target] if node.op == "call_module" else None
         if isinstance(layer, nn.ReLU) and not layer.inplace:
-            safe[layer] = safe.get(layer, True) and is_fresh(node.args[0])
+            safe[layer] = safe.get(layer, True) and is_fresh(node.all_input_nodes[0])
     return [layer for layer, is_safe in safe.items() if is_safe]

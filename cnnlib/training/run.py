@@ -91,7 +91,7 @@ class Run:
         seconds: of the whole training with its evaluations.
         images_per_second: of the training steps alone, the first steps of a session left out.
         device: processor or GPU in words.
-        device_type: ``"cpu"`` or ``"cuda"``.
+        device_type: ``"cpu"``, ``"cuda"`` or ``"mps"``.
         threads: of PyTorch on the processor.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
         compiled: whether the network was compiled.

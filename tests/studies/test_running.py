@@ -31,10 +31,11 @@ from cnnlib.studies import (
     run_ensemble,
     run_mixtures,
     run_studies,
+    running,
     search,
 )
 from cnnlib.studies.record import SHIPPED
-from cnnlib.training import Diverged, evaluation
+from cnnlib.training import Diverged, OutOfMemory, evaluation
 from cnnlib.training import step as step_module
 from cnnlib.training.interrupts import STOP, Interrupts
 
@@ -401,6 +402,38 @@ def test_a_broken_off_study_carries_on(study, data, tmp_path, monkeypatch):
         "smoke-narrow-seed0.json",
         "smoke-narrow-seed1.json",
     ]
+
+
+def test_a_record_that_cannot_be_written_stops_no_other(study, data, tmp_path, monkeypatch):
+    def full(record, folder, save=Record.save):
+        if (record.arm, record.run.seed) == ("wide", 1):
+            raise OSError(28, "No space left on device")
+        return save(record, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "save", full)
+        with pytest.raises(Unfinished, match=r"wide, seed 1: .*No space left") as error:
+            go(study, data, folder=tmp_path)
+    assert len(error.value.finished) == 3
+    monkeypatch.setattr(step_module.Step, "__call__", None)  # the checkpoint is complete: nothing is trained again
+    assert len(go(study, data, folder=tmp_path)) == 4
+
+
+def test_memory_that_runs_out_among_several_is_explained(study):
+    def train(display, together):
+        raise OutOfMemory("cuda has not enough memory")
+
+    task = running._Task(study, "wide", 0, None, train)
+    assert running._attempt(task, None, together=8).endswith("8 were trained at a time; fewer need less memory")
+    assert running._attempt(task, None).endswith("not enough memory")
+
+
+def test_the_home_folder_may_be_named_in_short(study, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    go(study, data, folder="~/runs")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert not [*tmp_path.glob("**/smoke-narrow*.checkpoint")]
 
 
 @pytest.fixture

@@ -413,3 +413,12 @@ def test_another_version_of_pytorch_is_a_warning(data, recipe, tmp_path, monkeyp
         warnings.simplefilter("error")
         train(data, recipe, checkpoint=tmp_path / "y")
         train(data, recipe, checkpoint=tmp_path / "y")
+
+
+def test_a_path_where_one_may_not_look_is_said(tmp_path, monkeypatch):
+    def forbidden(path, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(tmp_path), "exists", forbidden)
+    with pytest.raises(CheckpointError, match=r"cannot read the checkpoint .*: Permission denied"):
+        checkpoint.read(tmp_path / "x")

@@ -3,6 +3,8 @@ import copy
 import dataclasses
 import math
 import re
+import subprocess
+import sys
 import time
 import warnings
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import cnnlib
-from cnnlib.data import normalise
+from cnnlib.data import DataError, normalise
 from cnnlib.models import BadOption, create, layers
 from cnnlib.training import (
     ArgumentError,
@@ -204,7 +206,7 @@ def test_the_run_says_what_it_was(data, recipe):
 
 @pytest.mark.parametrize("broken_off", [None, 10])
 def test_the_speed_is_that_of_the_steps_alone(data, recipe, tmp_path, monkeypatch, broken_off):
-    """A step takes a second and an evaluation a hundred. The first step of a session, which compiles, takes fifty."""
+    """A step takes 1 s, an evaluation 100, a checkpoint 10. The first step of a session, which compiles, takes 50."""
     clock, taken, stop = [0.0], [], [broken_off]
 
     def step(self, *arguments, step=step_module.Step.__call__):
@@ -220,7 +222,13 @@ def test_the_speed_is_that_of_the_steps_alone(data, recipe, tmp_path, monkeypatc
 
     monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: clock[0], monotonic=time.monotonic))
     monkeypatch.setattr(step_module.Step, "__call__", step)
+
+    def write(*arguments, write=engine.checkpoints.write):
+        clock[0] += 10
+        return write(*arguments)
+
     monkeypatch.setattr(engine, "evaluate", evaluation)
+    monkeypatch.setattr(engine.checkpoints, "write", write)
     options = {"checkpoint": tmp_path / "x", "checkpoint_every": 0}
     if broken_off:
         with pytest.raises(KeyboardInterrupt):
@@ -240,6 +248,47 @@ def test_convolutions_are_exact_and_the_same_every_time(tiny, data, recipe):
     evaluate(tiny, data)
     assert seen == {(True, False, False)}
     assert [getattr(torch.backends.cudnn, flag) for flag in flags] == before
+
+
+TF32 = """
+import sys, torch
+from cnnlib.training.hardware import exact_convolutions
+cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+exec(sys.argv[1])
+new = lambda: (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision)
+before = new()
+with exact_convolutions(), exact_convolutions():
+    assert new() == ("ieee", "ieee", "ieee"), new()
+    assert not cudnn.allow_tf32 and not matmul.allow_tf32
+assert new() == before, (before, new())
+"""
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "pass",
+        "cudnn.conv.fp32_precision = 'ieee'",
+        "torch.backends.fp32_precision = 'ieee'",
+        "torch.backends.fp32_precision = 'tf32'",
+        "torch.set_float32_matmul_precision('high')",
+    ],
+)
+def test_fp32_is_not_tf32_whatever_the_caller_has_set(setting):
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("this PyTorch has the old switches only")
+    subprocess.run([sys.executable, "-c", TF32, setting], check=True)
+
+
+def test_a_set_without_test_images_is_refused_before_the_training(tiny, data, recipe):
+    empty = dataclasses.replace(data, test_images=data.test_images[:0], test_labels=data.test_labels[:0])
+    before = copy.deepcopy(tiny.state_dict())
+    with pytest.raises(DataError, match="there are no test images to evaluate on"):
+        train(tiny, empty, recipe)
+    for name, tensor in tiny.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    with pytest.raises(DataError, match="there are no test images to evaluate on"):
+        evaluate(tiny, empty)
 
 
 def test_an_activation_can_be_given_by_name(data, recipe):

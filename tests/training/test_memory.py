@@ -88,6 +88,21 @@ def test_only_where_nothing_else_reads_the_input(module, expected):
     assert not any(layer.inplace for layer in module.modules() if isinstance(layer, nn.ReLU))
 
 
+class ByKeyword(nn.Module):
+    """A ReLU that gets its input by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(input=self.conv(x))
+
+
+def test_a_call_by_keyword_is_read_too():
+    assert in_place(ByKeyword()) == [True]
+
+
 def test_a_layer_that_was_in_place_stays_so():
     module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True))
     with memory.relu_in_place(module):

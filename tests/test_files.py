@@ -1,0 +1,27 @@
+"""Files are whole or not there, however many write them."""
+
+import json
+import threading
+
+from cnnlib.files import write_json
+
+
+def test_writers_of_one_file_take_turns(tmp_path):
+    path, read, failures = tmp_path / "one.json", [], []
+
+    def write(number):
+        try:
+            for _ in range(40):
+                write_json(path, [number] * 2000)
+                read.append(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            failures.append(error)
+
+    writers = [threading.Thread(target=write, args=[number]) for number in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert not failures
+    assert all(len(content) == 2000 and len(set(content)) == 1 for content in read)
+    assert [file.name for file in tmp_path.iterdir()] == ["one.json"]

@@ -51,6 +51,7 @@ QUESTIONS = (
     Question("1x1 bottlenecks, at equal multiply-adds", "inception-modules", ("bottleneck", "naive")),
     Question("56 plain layers instead of 20", "degradation", ("plain56", "plain20"), "train_error"),
     Question("shortcuts, at 56 layers", "degradation", ("resnet56", "plain56"), "train_error"),
+    Question("branches from zero, 56 layers", "identity-start", ("resnet56, F = 0", "resnet56"), "train_error"),
     Question(
         *("pre-activation, 44 layers", "activation-orders", ("full pre-activation, basic", "original, basic")),
     ),

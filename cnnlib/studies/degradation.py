@@ -47,6 +47,19 @@ DEGRADATION = course_study(
 """Depth with and without shortcuts. Each record holds how the gradient flows, before and after the training."""
 
 
+IDENTITY_START = course_study(
+    name="identity-start",
+    question="Do residual networks start better when every block begins as the identity?",
+    arms={
+        f"{name}{label}": Arm(name, recipe_for(name), overrides)
+        for name in ("resnet20", "resnet56", "resnet110")
+        for label, overrides in (("", {}), (", F = 0", {"last_gain": 0.0}))
+    },
+    short=200,
+)
+"""Goyal et al. 2017 (arXiv 1706.02677), section 5.1, at three depths: is a slow start the depth's or the branches'?"""
+
+
 def blocks(network: nn.Module, images: ImageSet) -> dict[str, Any]:
     """Return what the blocks are worth and how strongly they answer, on the first test images; the study's probe.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
-from cnnlib.files import locked, write_json
+from cnnlib.files import locked, user_path, write_json
 from cnnlib.studies.errors import RecordError
 from cnnlib.studies.record import SHIPPED
 from cnnlib.studies.study import Arm, Scale, Study
@@ -108,7 +108,7 @@ def speeds_behind(study: Study, budget: str, steps: Mapping[str, int]) -> dict[s
 
 
 def _recorded(study: Study, budget: str, folder: str | Path | None = None) -> dict[str, dict[str, float]]:
-    path = Path(folder or SHIPPED) / study.name / file_name(budget)
+    path = user_path(folder or SHIPPED) / study.name / file_name(budget)
     return load(study, path) if path.exists() else {}
 
 

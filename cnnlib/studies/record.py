@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnlib.files import write_json
+from cnnlib.files import user_path, write_json
 from cnnlib.studies.errors import RecordError
 from cnnlib.studies.schemas import RECORD, validate
 from cnnlib.studies.study import Study
@@ -44,7 +44,7 @@ class Record:
 
     def save(self, folder: str | Path) -> Path:
         """Write the record into the study's folder within ``folder``, and return where it lies."""
-        path = Path(folder) / self.study / self.file_name
+        path = user_path(folder) / self.study / self.file_name
         content = {"format": FORMAT, "study": self.study, "arm": self.arm, "run": self.run.as_dict()}
         if self.probe:
             content["probe"] = asdict(self.probe)
@@ -131,7 +131,7 @@ def load_records(study: Study, budget: str | None = None, folder: str | Path | N
         RecordError: if one is damaged, belongs to a stand-in data set, or does not fit the study as it is now.
     """
     records = []
-    for path in sorted((Path(folder or SHIPPED) / study.name).glob(f"{budget or '*'}-*-seed*.json")):
+    for path in sorted((user_path(folder or SHIPPED) / study.name).glob(f"{budget or '*'}-*-seed*.json")):
         record = Record.load(path)
         refuse_stand_in(record.run, path)
         check(record, study, path)

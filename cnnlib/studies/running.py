@@ -357,7 +357,7 @@ def load_mixtures(study: Study, budget: str | None = None, folder: str | Path | 
     Raises:
         RecordError: if there are none.
     """
-    return Mixtures.load(Path(folder or SHIPPED) / study.name / mixtures_name(settings.budget(budget)))
+    return Mixtures.load(user_path(folder or SHIPPED) / study.name / mixtures_name(settings.budget(budget)))
 
 
 def _stand_in(data: ImageSet) -> str | None:
@@ -370,7 +370,9 @@ def load_ensemble(study: Study, budget: str | None = None, folder: str | Path | 
     Raises:
         RecordError: if there is none.
     """
-    return Ensemble.load(Path(folder or SHIPPED) / study.name / ensemble_name(study.ensemble, settings.budget(budget)))
+    return Ensemble.load(
+        user_path(folder or SHIPPED) / study.name / ensemble_name(study.ensemble, settings.budget(budget))
+    )
 
 
 def publish(study: Study, budget: str, folder: str | Path, *, destination: str | Path | None = None) -> list[Path]:
@@ -380,7 +382,7 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
         RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now, or if an
             ensemble or mixtures are missing, or of other networks. Nothing is copied then. Lengths may be missing.
     """
-    source = Path(folder) / study.name
+    source = user_path(folder) / study.name
     records = load_records(study, budget, folder)
     averaged = load_ensemble(study, budget, folder) if study.ensemble else None
     mixtures = load_mixtures(study, budget, folder) if study.mixed else None
@@ -392,7 +394,7 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
     lengths = source / equal_time.file_name(budget)
     timed = equal_time.load(study, lengths) if study.equal_time and lengths.exists() else None
     # All of it is there and in order: only now is something replaced.
-    target = Path(destination or SHIPPED) / study.name
+    target = user_path(destination or SHIPPED) / study.name
     written = [record.save(target.parent) for record in records]
     if averaged:
         written.append(averaged.save(target / ensemble_name(study.ensemble, budget)))

@@ -171,7 +171,7 @@ class SearchRun:
             "found": _found_as_dict(self.found),
             "run": self.run.as_dict(),
         }
-        return write_json(Path(folder) / NAME / self.file_name, content)
+        return write_json(user_path(folder) / NAME / self.file_name, content)
 
     @classmethod
     def load(cls, path: str | Path) -> SearchRun:
@@ -250,7 +250,7 @@ def load_records(budget: str | None = None, folder: str | Path | None = None) ->
         RecordError: if one is damaged, was measured on a stand-in, or is not of the search as it is now.
     """
     runs = []
-    for path in sorted((Path(folder or SHIPPED) / NAME).glob(f"{budget or '*'}-*-seed*.json")):
+    for path in sorted((user_path(folder or SHIPPED) / NAME).glob(f"{budget or '*'}-*-seed*.json")):
         run = SearchRun.load(path)
         refuse_stand_in(run.run, path)
         check(run, path)

@@ -20,7 +20,7 @@ from torch import nn
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
-from cnnlib.files import write_json
+from cnnlib.files import user_path, write_json
 from cnnlib.measure import multiply_adds
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.table import Column, Table
@@ -196,7 +196,7 @@ def load_speeds(folder: str | Path | None = None) -> list[Speed]:
     Raises:
         RecordError: if a file holds none.
     """
-    speeds = [Speed.load(path) for path in sorted(Path(folder or SHIPPED).glob("*.json"))]
+    speeds = [Speed.load(path) for path in sorted(user_path(folder or SHIPPED).glob("*.json"))]
     return sorted(speeds, key=lambda speed: (speed.device_type != "cpu", speed.hardware))
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import cnnlib
 from cnnlib.data import Images
+from cnnlib.files import user_path
 from cnnlib.training import checkpoint as checkpoints
 from cnnlib.training import distributed, hardware, memory
 from cnnlib.training.batches import batches_of
@@ -125,7 +126,7 @@ def fit(
         raise RecipeError(f"batch normalisation can be synchronised on GPUs only, and this is a {device.type}")
     processes.check_batch(recipe.batch_size)
     check_images(len(data.test_labels), "test")  # now, and not after the training
-    path = Path(checkpoint).expanduser() if checkpoint else None
+    path = user_path(checkpoint) if checkpoint else None
     display = progress if isinstance(progress, Progress) else Progress(progress)
     if not processes.is_first:
         display = Progress(False)

@@ -126,6 +126,9 @@ def test_with_shorter_steps_all_schemes_go_as_far():
         ("activation-orders", "original, basic", "original, gain 1/4", 1 / 4),
         ("squeeze-and-excitation", "resnet20", "resnet20, half", 1 / 2),
         ("squeeze-and-excitation", "resnet56", "resnet56, half", 1 / 2),
+        ("identity-start", "resnet20", "resnet20, F = 0", 0),
+        ("identity-start", "resnet56", "resnet56, F = 0", 0),
+        ("identity-start", "resnet110", "resnet110, F = 0", 0),
     ],
 )
 def test_controls_change_the_strength_of_branches_alone(name, baseline, control, gain):

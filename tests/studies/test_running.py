@@ -431,9 +431,13 @@ def test_memory_that_runs_out_among_several_is_explained(study):
 def test_the_home_folder_may_be_named_in_short(study, data, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    study = dataclasses.replace(study, ensemble=None)
     go(study, data, folder="~/runs")
+    assert len(load_records(study, "smoke", "~/runs")) == 4
+    published = publish(study, "smoke", "~/runs", destination="~/published")
+    assert set(published) == {*(tmp_path / "home" / "published" / study.name).iterdir()}
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
-    assert not [*tmp_path.glob("**/smoke-narrow*.checkpoint")]
+    assert not [*tmp_path.glob("**/*.checkpoint")]
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
 from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records
 from cnnlib.studies.study import Arm, Study
 from cnnlib.training import Progress, Run, fit, hardware
+from cnnlib.training.engine import finished_network
 from cnnlib.training.errors import OutOfMemory, check_at_least
 from cnnlib.training.interrupts import STOP, ignored
 from cnnlib.training.network import build
@@ -246,26 +247,24 @@ def _record(
     arm, scale = study.arm(label), study.scale(budget)
     averaged = label in study.averaged  # so that its network is wanted once more, when all are there
     checkpoint = path.with_suffix(".checkpoint") if path else None
-    train = functools.partial(
-        fit,
-        (arm.model, dict(arm.overrides)),
-        images,
-        equal_time.recipe(scale, arm, lengths.get(label)),
-        seed=seed,
-        precision=arm.precision,
-        checkpoint=checkpoint,
-        checkpoint_every=CHECKPOINT_SECONDS,
-        log_every=scale.log_every or study.log_every,
-        evaluate_every=study.evaluate_every,
-        budget=budget,
-        progress=display,
-    )
+    what = ((arm.model, dict(arm.overrides)), images, equal_time.recipe(scale, arm, lengths.get(label)))
     with _in_hand(path):
         if record := _found(study, path, images):
-            if averaged and checkpoint.exists():  # the network alone: the record says where and how it was trained
-                return replace(record, run=replace(record.run, module=train().module))
+            if averaged and checkpoint.exists():
+                return replace(record, run=replace(record.run, module=finished_network(*what, checkpoint, seed=seed)))
         else:
-            finished = replace(train(), together=together)
+            finished = fit(
+                *what,
+                seed=seed,
+                precision=arm.precision,
+                checkpoint=checkpoint,
+                checkpoint_every=CHECKPOINT_SECONDS,
+                log_every=scale.log_every or study.log_every,
+                evaluate_every=study.evaluate_every,
+                budget=budget,
+                progress=display,
+            )
+            finished = replace(finished, together=together)
             record = Record(study.name, label, finished, _probed(study, arm, finished, images))
             if path:
                 record.save(path.parents[1])

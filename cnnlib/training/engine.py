@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import cnnlib
+from cnnlib import settings
 from cnnlib.data import Images
 from cnnlib.files import user_path
 from cnnlib.training import checkpoint as checkpoints
@@ -24,6 +25,7 @@ from cnnlib.training import distributed, hardware, memory
 from cnnlib.training.batches import batches_of
 from cnnlib.training.distributed import Processes
 from cnnlib.training.errors import (
+    CheckpointError,
     Diverged,
     Interrupted,
     RecipeError,
@@ -164,6 +166,37 @@ def fit(
     finally:
         if display is not progress:
             display.close()
+
+
+def finished_network(model: Model, data: Images, recipe: Recipe, checkpoint: Path, *, seed: int = 0) -> nn.Module:
+    """Return the network of a finished training from its checkpoint, in evaluation mode.
+
+    It comes to this machine's :func:`cnnlib.device`, wherever and however it was trained. Arguments as for :func:`fit`.
+
+    Raises:
+        CheckpointMismatch: if the checkpoint belongs to another training.
+        CheckpointError: if there is none, or it is damaged, or the training is not at its end.
+    """
+    saved = checkpoints.read(checkpoint)
+    if not saved or not saved[1]["train"]:
+        raise CheckpointError(f"{checkpoint} is not the checkpoint of a finished training; train it to its end first")
+    identity, state = saved
+    name, overrides, module = build(model, data, seed, settings.device())
+    wanted = _trained(name, overrides, recipe, seed, data)
+    checkpoints.require_same(checkpoint, {key: identity.get(key) for key in wanted}, wanted)
+    module.load_state_dict(state["module"])
+    return module.eval()
+
+
+def _trained(model: str, overrides: dict[str, Any], recipe: Recipe, seed: int, data: Images) -> dict[str, Any]:
+    """Return what is trained how and on what, wherever that is."""
+    return {
+        "model": model,
+        "overrides": overrides,
+        "recipe": recipe.as_dict(),
+        "seed": seed,
+        "data": data.fingerprint,
+    }
 
 
 class _Training:
@@ -329,13 +362,8 @@ class _Training:
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to continue this training."""
-        return {
-            "model": self.model,
-            "overrides": self.overrides,
+        return _trained(self.model, self.overrides, self.recipe, self.seed, self.data) | {
             "parameters": self.parameters,
-            "recipe": self.recipe.as_dict(),
-            "seed": self.seed,
-            "data": self.data.fingerprint,
             "device": self.device.type,
             "precision": self.precision,
             "compiled": self.compiled,

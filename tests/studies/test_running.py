@@ -35,7 +35,7 @@ from cnnlib.studies import (
     search,
 )
 from cnnlib.studies.record import SHIPPED
-from cnnlib.training import Diverged, OutOfMemory, evaluation
+from cnnlib.training import Diverged, OutOfMemory, checkpoint, evaluation
 from cnnlib.training import step as step_module
 from cnnlib.training.interrupts import STOP, Interrupts
 
@@ -530,6 +530,36 @@ def test_a_record_still_says_where_it_was_trained(study, data, tmp_path):
     assert again == there
     assert [record.run.module is not None for record in again] == [True, True, False, False]
     assert [(tmp_path / "test" / record.file_name).read_bytes() for record in there] == written
+
+
+def test_networks_trained_on_a_gpu_are_averaged_on_a_cpu(study, data, tmp_path, monkeypatch):
+    first = go(study, data, folder=tmp_path, arms=["wide"])
+    for path in (tmp_path / "test").glob("*.checkpoint"):
+        identity, state = checkpoint.read(path)
+        there = {"device": "cuda", "precision": "bf16", "compiled": True, "threads": 16}
+        checkpoint.write(path, identity | there, state | {"torch": "2.11.0"})
+    steps = count_steps(monkeypatch)
+    again = go(study, data, folder=tmp_path, arms=["wide"])
+    assert steps == []
+    images = study.images(data, study.scale("smoke"))
+    assert run_ensemble(study, again, images) == run_ensemble(study, first, images)
+    assert torch.get_num_threads() == 1, "the number of threads there has no meaning here"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda identity, state: (identity | {"seed": 7}, state), "seed is 7 there and 0 here"),
+        (lambda identity, state: (identity, state | {"train": None}), "not the checkpoint of a finished training"),
+    ],
+)
+def test_other_networks_are_not_averaged(study, data, tmp_path, damage, said):
+    go(study, data, folder=tmp_path, arms=["wide"])
+    path = tmp_path / "test" / "smoke-wide-seed0.checkpoint"
+    checkpoint.write(path, *damage(*checkpoint.read(path)))
+    with pytest.raises(Unfinished, match=f"wide, seed 0: .*{said}") as error:
+        go(study, data, folder=tmp_path, arms=["wide"])
+    assert len(error.value.finished) == 1
 
 
 def test_a_kill_between_record_and_checkpoint_changes_nothing(study, data, tmp_path, monkeypatch):

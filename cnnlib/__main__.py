@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, 2 after an error that the user can mend, 130 after Ctrl-C.
+    """Run one command. Return the exit status: 0, 2 after an error that the user can mend, 130 after Ctrl-C.
 
     After Ctrl-C the process ignores every further one.
     """
@@ -56,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of `python -m cnnlib models | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         return 0
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"error: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of ``path`` at the end of the context, unless that fails. Folders are made.
 
     ``path`` holds the old content or the new at every moment, even if power fails. Several writers take turns.
+
+    Raises:
+        OSError: naming a file, if it cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +36,9 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
+        except OSError as error:
+            error.filename = error.filename or str(path)  # a full disk does not say which file it is about
+            raise
         finally:
             partial.unlink(missing_ok=True)
 

@@ -3,7 +3,21 @@
 import json
 import threading
 
+import pytest
+
 from cnnlib.files import write_json
+
+
+def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    path = write_json(tmp_path / "one.json", [1])
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*one\.json'"):
+        write_json(path, [2])
+    assert json.loads(path.read_text()) == [1]
+    assert [file.name for file in tmp_path.iterdir()] == ["one.json"]
 
 
 def test_writers_of_one_file_take_turns(tmp_path):

@@ -27,6 +27,15 @@ def test_an_error_that_can_be_mended_is_one_line(capsys):
     assert err.count("\n") == 1
 
 
+def test_a_file_that_cannot_be_used_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("cnnlib.models.registry.available", lambda *_, **__: (tmp_path / "missing").read_text())
+    assert main(["models"]) == 2
+    assert capsys.readouterr() == ("", f"error: cannot use {tmp_path / 'missing'}: No such file or directory\n")
+    monkeypatch.setattr("cnnlib.models.registry.available", lambda *_, **__: os.close(-1))
+    with pytest.raises(OSError, match="Bad file descriptor"):  # about no file: where it came from is all there is
+        main(["models"])
+
+
 def test_a_reader_that_goes_away_is_no_error():
     process = subprocess.Popen(
         [sys.executable, "-c", "import sys; from cnnlib.__main__ import main; input(); sys.exit(main(['models']))"],

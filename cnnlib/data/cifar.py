@@ -30,6 +30,7 @@ from cnnlib.data.download import PATIENT, Limits, download
 from cnnlib.data.folders import LAYOUT, Images, image_folders
 from cnnlib.data.images import DataError, ImageSet, channel_statistics
 from cnnlib.data.shapes import shapes10
+from cnnlib.files import user_path
 
 
 class StandInWarning(UserWarning):
@@ -188,7 +189,7 @@ def data_folder(root: str | Path | None = None) -> Path:
 
 def cache_folder() -> Path:
     """Return the folder that downloads go to: ``CNNLIB_CACHE``, else the place the system has for caches."""
-    return Path(os.environ.get("CNNLIB_CACHE") or pooch.os_cache("cnnlib")).expanduser().absolute()
+    return user_path(os.environ.get("CNNLIB_CACHE") or pooch.os_cache("cnnlib")).absolute()
 
 
 def _key(name: str) -> str:
@@ -204,10 +205,10 @@ def _source(name: str) -> _Source:
 def _strict_folder(root: str | Path | None) -> tuple[Path, str] | None:
     """Return the folder that the user has named, and how; None if the user has left it to us."""
     if root is not None:
-        return Path(root).expanduser(), "the folder named by root"
+        return user_path(root), "the folder named by root"
     if not (value := os.environ.get("CNNLIB_DATA")):
         return None
-    folder = Path(value).expanduser()
+    folder = user_path(value)
     if not folder.is_absolute():
         raise DataError(
             f"CNNLIB_DATA={value} is a relative path, which means another folder in a notebook than in a terminal; "

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from cnnlib.data.images import DataError, ImageSet
+from cnnlib.files import user_path
 
 LAYOUT = "images lie in ROOT/train/CLASS/ and ROOT/val/CLASS/, and ROOT is what to name"
 IMAGENET = (1000, 1_281_167, 50_000)
@@ -163,7 +164,7 @@ def image_folders(root: str | Path, *, size: int = 224, workers: int | None = No
         DataError: if a folder is missing, a class has no images, the two do not hold the same classes, or the number of
             workers is negative.
     """
-    root = Path(root).expanduser().absolute()
+    root = user_path(root).absolute()
     train, test = _listed(root, "train"), _listed(root, "val")
     if train.classes != test.classes:
         name = min({*train.classes} ^ {*test.classes})

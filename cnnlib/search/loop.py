@@ -32,6 +32,8 @@ from cnnlib.training.hardware import reproducible, stream
 from cnnlib.training.memory import kept
 from cnnlib.training.step import Step
 
+REWARD_BATCH = 250
+"""Images at a time for rewards: the networks normalise with the statistics of the batch, on every device the same."""
 SPLIT, NETWORK = 12, 13
 """Streams of random numbers, see :func:`cnnlib.training.hardware.stream`; others are in controller.py."""
 
@@ -313,7 +315,8 @@ class _Search:
     def _right(self, net: nn.Module, which: slice) -> Tensor:
         images, labels = self.parts.images[which], self.parts.labels[which]
         self.validated += len(labels)
-        return (predict(net, images, self.parts.data).argmax(1) == labels).float().mean()
+        logits = predict(net, images, self.parts.data, batch_size=REWARD_BATCH)
+        return (logits.argmax(1) == labels).float().mean()
 
     def _learn(self, step: int, proposed: list[tuple[int, ...]], rewards: list[float]) -> None:
         entropy = self.proposer.entropy

@@ -28,7 +28,7 @@ from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, refuse_st
 from cnnlib.studies.schemas import SEARCH, validate
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.table import Column, Table
-from cnnlib.training import RECIPES, Progress, Recipe, Run, fit, hardware
+from cnnlib.training import RECIPES, Interrupted, Progress, Recipe, Run, fit, hardware
 from cnnlib.training.recipe import WORDS
 
 FORMAT = 1
@@ -304,6 +304,7 @@ def run(
         Unfinished: with a folder, at the end, if some failed. It names them, and holds the records of the others.
         ArgumentError: if a seed is negative.
         RecordError: if a record in the folder is not of the search as it is now; nothing is searched then.
+        Interrupted: after Ctrl-C. A search that is broken off begins anew.
     """
     budget = settings.budget(budget)
     scale = SCALES[budget]
@@ -339,6 +340,12 @@ def run(
                 if not folder:
                     raise
                 failures.append(f"{arm}, seed {seed}: {error}")
+            except KeyboardInterrupt:
+                where = f"stopped in {arm}, seed {seed}"
+                if not folder:
+                    raise Interrupted(f"{where}; without a folder nothing is kept") from None
+                further = f"begins it anew and skips what is recorded in {folder / NAME}"
+                raise Interrupted(f"{where}; the same call, or command, {further}") from None
     if failures:
         raise Unfinished(failures, runs)
     return runs

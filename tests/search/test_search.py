@@ -9,6 +9,7 @@ import torch
 from cnnlib.search import WAYS, Effort, Space, search, split
 from cnnlib.search import loop as loop_module
 from cnnlib.search.loop import SearchError
+from cnnlib.training import evaluation
 
 EFFORT = Effort(
     steps=6, batch_size=8, updates=4, proposals=2, candidates=3, children=3, train=80, validation=32, channels=4
@@ -38,6 +39,13 @@ def test_the_same_seed_finds_the_same_cell(way, parts):
     first, again = (search(way, parts, EFFORT, seed=1) for _ in range(2))
     assert dataclasses.replace(first, seconds=0) == dataclasses.replace(again, seconds=0)
     assert search(way, parts, EFFORT, seed=2).candidates != first.candidates
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rewards_do_not_depend_on_how_many_images_a_device_takes_at_a_time(way, parts, monkeypatch):
+    found = search(way, parts, EFFORT)
+    monkeypatch.setitem(evaluation.BATCH_SIZE, "cpu", 5)
+    assert search(way, parts, EFFORT).candidates == found.candidates
 
 
 @pytest.mark.parametrize("way", WAYS)

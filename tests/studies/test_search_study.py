@@ -10,7 +10,7 @@ from cnnlib.data import shapes10
 from cnnlib.measure import count_parameters
 from cnnlib.search import network
 from cnnlib.studies import RecordError, StudyError, Unfinished, search
-from cnnlib.training import Diverged
+from cnnlib.training import Diverged, Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,10 @@ def test_seeds_are_recorded_one_by_one(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr(search, "_one", dying)
     options = {"budget": "smoke", "arms": ["none"], "seeds": [0, 1, 2], "data": images, "folder": tmp_path}
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match=f"stopped in none, seed 2; .* skips what is recorded in {tmp_path}/search"):
         search.run(**options, progress=False)
+    with pytest.raises(Interrupted, match="seed 0; without a folder nothing is kept"):
+        search.run(**options | {"folder": None}, progress=False)
     made.clear()
     assert [run.seed for run in search.run(**options, progress=False)] == [0, 1, 2]
     assert made == [2]

@@ -49,7 +49,7 @@ class AlexNet(nn.Module):
     def __init__(self, num_classes: int = 1000, padding: int = 0, dropout: float = 0.5):
         super().__init__()
         layers.require_whole(0, padding=padding)
-        self.min_size = 67 - 2 * padding
+        self.min_size = max(1, 67 - 2 * padding)
         self.conv1 = nn.Conv2d(3, 96, 11, stride=4, padding=padding)
         self.relu1 = nn.ReLU()
         self.norm1 = LocalResponseNorm(groups=2)
@@ -98,7 +98,7 @@ class AlexNetTwoTowers(nn.Module):
     def __init__(self, num_classes: int = 1000, padding: int = 0, dropout: float = 0.5):
         super().__init__()
         layers.require_whole(0, padding=padding)
-        self.min_size = 67 - 2 * padding
+        self.min_size = max(1, 67 - 2 * padding)
         self.conv12 = _on_both_gpus(
             conv1=nn.Conv2d(3, 48, 11, stride=4, padding=padding),
             relu1=nn.ReLU(),

@@ -352,7 +352,7 @@ class CellNet(nn.Module):
         operations, enter: as for :class:`Cell`.
 
     Raises:
-        BadOption: if ``repeats`` is negative, or the ``drop_path`` of a cell not in [0, 1).
+        BadOption: if ``repeats`` is negative, or 0 for a net with a head, or the ``drop_path`` of a cell not in [0, 1).
     """
 
     auxiliary_weight = 0.4
@@ -377,7 +377,7 @@ class CellNet(nn.Module):
         enter: Callable[[int, int], nn.Module] = relu_conv1x1_bn,
     ):
         super().__init__()
-        layers.require_whole(0, repeats=repeats)
+        layers.require_whole(0 if head is None else 1, repeats=repeats)
         self.min_size = min_size
         self.head_after = head_after
         plans = [(genotype.reduction, channels // 2 ** (stem_cells - i), 2) for i in range(stem_cells)]

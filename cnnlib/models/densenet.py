@@ -13,8 +13,8 @@ maps of all layers before it, concatenated, and adds ``growth_rate`` (the paper'
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -62,23 +62,26 @@ class RecomputedBNReLUConv(BNReLUConv):
         if not self.training:
             return super().forward(*maps)
         # torch.compile repeats no update of the statistics when it recomputes, and accepts no context of this kind.
-        contexts = {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, self.norm)}
-        return checkpoint(super().forward, *maps, use_reentrant=False, preserve_rng_state=self.draws_twice, **contexts)
+        again = {} if torch.compiler.is_compiling() else {"context_fn": lambda: (nullcontext(), _SeenBefore(self.norm))}
+        return checkpoint(super().forward, *maps, use_reentrant=False, preserve_rng_state=self.draws_twice, **again)
 
 
-def _contexts(norm: nn.BatchNorm2d) -> tuple:
-    return nullcontext(), _seen_before(norm)
+class _SeenBefore:
+    """A context in which ``norm`` sees a batch once more without counting it again. The authors' code restores counts.
 
+    It is entered at every backward pass through the same forward pass.
+    """
 
-@contextmanager
-def _seen_before(norm: nn.BatchNorm2d) -> Iterator[None]:
-    """Let ``norm`` see a batch for the second time without counting it twice. The authors' code restores the counts."""
-    before = norm.momentum, norm.num_batches_tracked
-    norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        norm.momentum, norm.num_batches_tracked = before
+    def __init__(self, norm: nn.BatchNorm2d):
+        self.norm = norm
+
+    def __enter__(self) -> None:
+        self.before = self.norm.momentum, self.norm.num_batches_tracked.clone()
+        self.norm.momentum = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        self.norm.momentum, count = self.before
+        self.norm.num_batches_tracked.copy_(count)
 
 
 class DenseLayer(nn.Module):

@@ -174,6 +174,8 @@ class EfficientNet(nn.Module):
         super().__init__()
         layers.require_positive(width=width, depth=depth)
         layers.require_whole(1, stem_stride=stem_stride)
+        if not (isinstance(bn_momentum, int | float) and 0 < bn_momentum <= 1):
+            raise BadOption(f"bn_momentum is more than 0 and at most 1, unlike {bn_momentum!r}")
         repeats = [math.ceil(depth * n) for *_, n in stages]
         layers.require_blocks(repeats)
         channels = round_channels(32 * width)
@@ -206,10 +208,10 @@ class EfficientNet(nn.Module):
 
 PAPER_V1 = ("1 crop, validation", "Tan and Le 2019, Table 2 of the first version")
 PAPER_V2 = ("1 crop, validation", "Tan and Le 2019, Table 2 of the later version")
-TORCHVISION = ("1 crop, validation", "torchvision, IMAGENET1K_V1")
+TORCHVISION = "torchvision, IMAGENET1K_V1"
 
 # dropout, parameters, multiply-adds, top-1 and top-5 error in the paper's first version, in its later one, whose nets
-# were chosen on training images held out, and of torchvision's weights. torchvision evaluates B2 at 288 pixels.
+# were chosen on training images held out, and of torchvision's weights.
 NETS = {
     "b0": (0.2, 5_288_548, 385_814_752, (23.7, 6.8), (22.9, 6.7), (22.308, 6.468)),
     "b1": (0.2, 7_794_184, 686_802_832, (21.2, 5.6), (20.9, 5.6), (21.358, 5.814)),
@@ -225,7 +227,10 @@ TRANSFERRED = {"b0": (1.9, 11.9), "b7": (1.1, 8.3)}  # test error on CIFAR-10 an
 
 for _name, (_dropout, _parameters, _multiply_adds, _first, _later, _torchvision) in NETS.items():
     _scaling = RELEASED[_name]
-    _published = top_errors({PAPER_V1: _first, PAPER_V2: _later, TORCHVISION: _torchvision})
+    _crop = "1 crop of 288 pixels" if _name == "b2" else "1 crop"  # torchvision shows B2 larger images than the paper
+    _published = top_errors(
+        {PAPER_V1: _first, PAPER_V2: _later, (f"{_crop}, validation", TORCHVISION): _torchvision},
+    )
     _published += cifar_errors({FINE_TUNED: TRANSFERRED.get(_name, ())})
     register(
         f"efficientnet-{_name}",

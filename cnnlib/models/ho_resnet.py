@@ -16,6 +16,7 @@ evaluation reads x itself and all else starts from the shortcut, of option A.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -137,8 +138,8 @@ def ho_resnet(depth: int, scheme: str = "rk4", num_classes: int = 10, step: floa
     """
     if scheme not in SCHEMES:
         raise BadOption(f"there is no scheme {scheme!r}; there are {', '.join(SCHEMES)}")
-    if step <= 0:
-        raise BadOption(f"a step is longer than 0, unlike {step}")
+    if not 0 < step < math.inf:
+        raise BadOption(f"a step is longer than 0, and finite, unlike {step}")
     evaluations = len(SCHEMES[scheme].b)
     blocks, rest = divmod(cifar_depths(depth)[0], evaluations)
     if rest:

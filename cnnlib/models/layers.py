@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -55,7 +56,7 @@ def require_whole(minimum: int, **numbers: int) -> None:
         BadOption: naming the first that is less than ``minimum`` or not whole.
     """
     for name, number in numbers.items():
-        if not isinstance(number, int) or number < minimum:
+        if not isinstance(number, Integral) or isinstance(number, bool) or number < minimum:
             raise BadOption(f"{name} is a whole number, {minimum} or more, not {number!r}")
 
 
@@ -110,7 +111,7 @@ class LocalResponseNorm(nn.LocalResponseNorm):
     This layer computes the formula: it multiplies ``alpha`` by ``size`` first.
 
     With ``groups`` the maps of each group are normalised by themselves, as on two GPUs that each hold one half of them.
-    Input and output have the shape (N, C, H, W).
+    Input and output have the shape (N, C, H, W). PyTorch has no 16-bit form of it for the CPU; autocast works there.
     """
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0, groups: int = 1):

@@ -41,10 +41,11 @@ class Paper:
 
 @dataclass(frozen=True)
 class Published:
-    """One published error, as its source prints it.
+    """One published error, as its source prints it, but for zeros at its end.
 
-    ``value`` is in percent; ``std`` is its standard deviation over the trainings of which ``protocol`` says how many,
-    where given. ``networks`` is the number of networks whose predictions were averaged: one, unless it is an ensemble.
+    ``value`` is in percent; ``std`` is the spread over trainings that the source prints with it, a standard deviation
+    as far as it says; ``protocol`` says over how many, if the source does. ``networks`` is the number of networks whose
+    predictions were averaged: one, unless it is an ensemble.
     """
 
     metric: str
@@ -86,9 +87,13 @@ def cifar_errors(errors: Mapping[tuple[str, str], Sequence[float]]) -> list[Publ
     ]
 
 
-def torchvision_v1(weights: str) -> tuple[str, str]:
+def torchvision_v1(weights: str, protocol: str = "1 crop, validation") -> tuple[str, str]:
     """Return protocol and source of the errors that torchvision gives for its first ``weights``, ``"VGG16"`` say."""
-    return "1 crop, validation", f"torchvision, {weights}_Weights.IMAGENET1K_V1"
+    return protocol, f"torchvision, {weights}_Weights.IMAGENET1K_V1"
+
+
+TORCHVISION_LATER = "later recipe, scaled to 232 pixels, 1 crop, validation"
+"""Protocol of those of torchvision's first weights that it trained by the recipe of its second ones."""
 
 
 HU_RERUN = ("rerun, 1 crop, validation", "Hu et al. 2018, Table 2")
@@ -180,7 +185,9 @@ def create(name: str, **overrides: Any) -> nn.Module:
     model maps images (N, C, H, W) to logits (N, num_classes), or to heatmaps (N, keypoints + 1, h, w) if ``keypoints``
     is one of its options. With auxiliary heads it returns :class:`~cnnlib.models.layers.WithAuxiliary` in training
     mode. Its ``min_size`` is the height and width of the smallest image that it takes, in pixels; a smaller one raises
-    :class:`~cnnlib.models.layers.InputTooSmall`. Case, and ``_`` for ``-``, do not matter in a name.
+    :class:`~cnnlib.models.layers.InputTooSmall`. In training mode batch normalisation needs more than one number for
+    each map, and so more than one image where maps of a single pixel are left. Case, and ``_`` for ``-``, do not matter
+    in a name.
 
     Raises:
         UnknownModel: if there is no such name.

@@ -23,7 +23,16 @@ from operator import add
 from torch import Tensor, cat, nn
 
 from cnnlib.models import layers
-from cnnlib.models.registry import HU_RERUN, BadOption, Paper, cifar_errors, register, top_errors, torchvision_v1
+from cnnlib.models.registry import (
+    HU_RERUN,
+    TORCHVISION_LATER,
+    BadOption,
+    Paper,
+    cifar_errors,
+    register,
+    top_errors,
+    torchvision_v1,
+)
 from cnnlib.models.resnet import WIDE, ResidualBlock, ResNet, imagenet_stem, three_convolutions
 
 PAPER = Paper(
@@ -260,7 +269,7 @@ IMAGENET = {  # layers, cardinality and base width: depths, parameters, multiply
             AUTHORS: (20.4,),
             TABLE_4: (20.4, 5.3),
             CROP_320: (19.1, 4.4),
-            torchvision_v1("ResNeXt101_64X4D"): (16.754, 3.546),
+            torchvision_v1("ResNeXt101_64X4D", TORCHVISION_LATER): (16.754, 3.546),
         },
     ),
 }

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 from cnnlib.models import layers
 from cnnlib.models.mobilenet_v2 import conv_bn_activation
-from cnnlib.models.registry import BadOption, Paper, cifar_errors, register, top_errors, torchvision_v1
+from cnnlib.models.registry import (
+    TORCHVISION_LATER,
+    BadOption,
+    Paper,
+    cifar_errors,
+    register,
+    top_errors,
+    torchvision_v1,
+)
 from cnnlib.models.shufflenet import channel_shuffle
 
 PAPER = Paper(
@@ -146,7 +154,8 @@ IMAGENET_NETS = {
     2.0: (7_393_996, 583_253_464, (25.1,), (25.0, 7.6), (23.770, 6.994)),
 }
 for _width, (_parameters, _multiply_adds, _paper, _authors, _torchvision) in IMAGENET_NETS.items():
-    _weights = torchvision_v1(f"ShuffleNet_V2_X{str(_width).replace('.', '_')}")
+    _recipe = {"protocol": TORCHVISION_LATER} if _width > 1 else {}
+    _weights = torchvision_v1(f"ShuffleNet_V2_X{str(_width).replace('.', '_')}", **_recipe)
     register(
         "shufflenet-v2" if _width == 1 else f"shufflenet-v2-{_width}",
         partial(shufflenet_v2, width=_width),

@@ -141,7 +141,11 @@ def cifar_stochastic_depth(depth: int, num_classes: int = 10, survival: float | 
 def cifar_rescaled_stochastic_depth(
     depth: int, num_classes: int = 10, survival: float | Sequence[float] = 0.5
 ) -> ResNet:
-    """Return the same net of rescaled blocks. Arguments and errors as for :func:`cifar_stochastic_depth`."""
+    """Return the same net of rescaled blocks. Arguments as for :func:`cifar_stochastic_depth`.
+
+    Raises:
+        BadOption: as there, and for a probability of 0: no factor makes up for a branch that is never trained.
+    """
     return _cifar(RescaledBlock, depth, num_classes, survival)
 
 
@@ -150,10 +154,14 @@ def _cifar(block: Callable[..., nn.Module], depth: int, num_classes: int, surviv
     blocks = sum(depths)
     if isinstance(survival, int | float):
         survival = survival_probabilities(blocks, survival)
+    if not all(isinstance(probability, int | float) for probability in survival):
+        raise BadOption(f"survival is one number or a sequence of them, not {survival!r}")
     if len(survival) != blocks:
         raise BadOption(f"{depth} layers have {blocks} blocks, but these are {len(survival)} survival probabilities")
     if wrong := [probability for probability in survival if not 0 <= probability <= 1]:
         raise BadOption(f"a survival probability lies between 0 and 1, unlike {wrong[0]}")
+    if block is RescaledBlock and not min(survival):
+        raise BadOption("with a survival probability of 0 a rescaled block is never trained; leave the block out")
     return ResNet(in_order(block, survival), depths, (16, 32, 64), num_classes=num_classes)
 
 

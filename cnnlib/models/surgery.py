@@ -14,6 +14,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from cnnlib.models import layers
 from cnnlib.models.registry import BadOption
 from cnnlib.models.resnet import PlainBlock, ResidualBlock, ResNet, option_a, two_convolutions
 
@@ -38,8 +39,10 @@ def deepen(net: ResNet, blocks: int, images: Tensor) -> ResNet:
         images: float (N, C, H, W), normalised, on the net's device.
 
     Raises:
-        BadOption: if the net is made of other blocks: in a plain bottleneck the narrow middle cannot pass all maps on.
+        BadOption: if ``blocks`` is no whole number, 0 or more, or if the net is made of other blocks: in a plain
+            bottleneck the narrow middle cannot pass all maps on.
     """
+    layers.require_whole(0, blocks=blocks)
     deeper, known = copy.deepcopy(net), [*two_convolutions(1, 1)._modules]
     for stage, statistics in zip(deeper.stages, _statistics(net, images), strict=True):
         last = stage[-1]

@@ -31,10 +31,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the records say: in which budget, and the errors of the two arms in percent."""
+    """What the records say: in which budget, after how many steps, and the errors of the two arms in percent."""
 
     question: Question
     budget: str
+    steps: tuple[int, ...]
     errors: tuple[Summary, Summary]
 
     @property
@@ -72,12 +73,11 @@ def answers(question: Question) -> list[Answer]:
     records = load_records(find_study(question.study))
     found = []
     for budget in BUDGETS:
-        errors = [
-            [getattr(one.run, question.measure) for one in records if (one.arm, one.run.budget) == (arm, budget)]
-            for arm in question.arms
-        ]
-        if all(errors):
-            found.append(Answer(question, budget, tuple(map(summarise, errors))))
+        runs = [[one.run for one in records if (one.arm, one.run.budget) == (arm, budget)] for arm in question.arms]
+        if all(runs):
+            steps = tuple(sorted({run.steps for arm in runs for run in arm}))
+            errors = tuple(summarise([getattr(run, question.measure) for run in arm]) for arm in runs)
+            found.append(Answer(question, budget, steps, errors))
     return found
 
 
@@ -87,14 +87,15 @@ def answers_table(questions: Sequence[Question] = QUESTIONS) -> Table:
     without = [question.asks for question in questions if not found[question]]
     notes = [
         "Mean ± standard deviation (number of seeds), after the last step, on CIFAR-10. A difference counts as shown "
-        "where the 95 % confidence intervals of the means do not overlap; a single run has none.",
+        "where the 95 % confidence intervals of the means do not overlap; a single run has none. Rows differ in steps, "
+        "and many in recipe: compare within a row only.",
     ]
     if without:
         notes.append(f"Not measured yet: {'; '.join(without)}.")
     return Table(
         caption="What this book's own trainings say",
         columns=(
-            *(Column("with against without", numeric=False), Column("budget", numeric=False)),
+            *(Column("with against without", numeric=False), Column("budget", numeric=False), Column("steps")),
             *(Column("error", numeric=False), Column("with", "%"), Column("without", "%")),
             *(Column("difference", numeric=False), Column("study", numeric=False)),
         ),
@@ -102,6 +103,7 @@ def answers_table(questions: Sequence[Question] = QUESTIONS) -> Table:
             (
                 one.question.asks,
                 one.budget,
+                " or ".join(f"{count:,}" for count in one.steps),
                 "training" if one.question.measure == "train_error" else "test",
                 *(f"{error} ({error.n})" for error in one.errors),
                 _verdict(one),

@@ -52,6 +52,7 @@ class Released:
         parameters: number of parameters.
         multiply_adds: for one image of ``size``, as torchvision counts them.
         size: side of the crop, in pixels.
+        resize: length of the shorter side of the image from whose middle it is taken, in pixels.
         top1_error: on the validation images of ImageNet, one crop, in percent.
     """
 
@@ -60,6 +61,7 @@ class Released:
     parameters: int
     multiply_adds: float
     size: int
+    resize: int
     top1_error: float
 
     @property
@@ -82,9 +84,9 @@ def released(*names: str) -> list[Released]:
             meta = weights.meta
             error = 100 - meta["_metrics"]["ImageNet-1K"]["acc@1"]
             if weights.name.startswith("IMAGENET1K_V") and error < 100:
-                size = weights.transforms().crop_size[0]
-                cost = meta["_ops"] * 1e9
-                found.append(Released(name, weights.name, meta["num_params"], cost, size, round(error, 3)))
+                (size,), (resize,) = (getattr(weights.transforms(), side) for side in ("crop_size", "resize_size"))
+                counts = (meta["num_params"], meta["_ops"] * 1e9)
+                found.append(Released(name, weights.name, *counts, size, resize, round(error, 3)))
     return found
 
 

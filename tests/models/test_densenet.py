@@ -119,6 +119,27 @@ def test_memory_efficient_mode_changes_no_number(build, dropout):
     torch.testing.assert_close(efficient.eval()(x), usual.eval()(x), rtol=0, atol=0)
 
 
+def test_memory_efficient_mode_can_go_back_more_than_once():
+    usual, efficient = twins(cifar_densenet_bc, 10)
+    x = torch.randn(3, 3, 8, 8)
+    for net in (usual, efficient):
+        loss = net(x).square().sum()
+        loss.backward(retain_graph=True)
+        loss.backward()
+    for theirs, ours in zip(usual.parameters(), efficient.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+    for theirs, ours in zip(usual.buffers(), efficient.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_memory_efficient_mode_counts_as_synchronised_batch_normalisation_demands(monkeypatch):
+    usual, efficient = map(nn.SyncBatchNorm.convert_sync_batchnorm, twins(cifar_densenet_bc, 10))
+    x = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(step(efficient, x), step(usual, x), rtol=0, atol=0)
+    for (name, theirs), ours in zip(usual.state_dict().items(), efficient.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
 def test_memory_efficient_mode_compiles():
     usual, efficient = twins(cifar_densenet_bc, 10)
     x = torch.randn(3, 3, 8, 8)

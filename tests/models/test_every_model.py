@@ -66,7 +66,8 @@ def test_card_is_complete(name):
         assert error.metric.endswith("error")
         assert error.protocol
         assert error.source
-    assert (model.headline is None) == all(error.networks > 1 for error in model.published)
+        assert error.networks >= 1
+    assert model.headline in (None, *model.published[:1]), "what stands for the model comes first"
     assert model.options.keys() & {"num_classes", "keypoints"}  # logits, or heatmaps
 
 
@@ -105,11 +106,13 @@ def test_logits_have_one_column_a_class(name):
 
 
 def test_gradients_reach_every_parameter(meta):
-    net, input_size = meta
+    net, input_size = copy.deepcopy(meta[0]), meta[1]
+    for module in net.modules():
+        if hasattr(module, "survives"):
+            module.survives = lambda: True
     net.zero_grad()
-    for training in (True, False):
-        outputs = tree_leaves(net.train(training)(torch.empty(2, *input_size, device="meta")))
-        sum(output.sum() for output in outputs).backward()
+    outputs = tree_leaves(net.train()(torch.empty(2, *input_size, device="meta")))
+    sum(output.sum() for output in outputs).backward()
     assert [name for name, parameter in net.named_parameters() if parameter.grad is None] == []
 
 

@@ -1,5 +1,7 @@
+import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -85,9 +87,9 @@ def test_require_size_stays_in_the_traced_graph():
         graph(torch.empty(1, 3, 19, 19))
 
 
-@pytest.mark.parametrize("number", [0, -1, 64.0, "2"])
+@pytest.mark.parametrize("number", [0, -1, 64.0, "2", True])
 def test_require_whole_names_the_option(number):
-    layers.require_whole(1, grid=1)
+    layers.require_whole(1, grid=1, width=np.int64(2))
     with pytest.raises(BadOption, match=re.escape(f"grid is a whole number, 1 or more, not {number!r}")):
         layers.require_whole(1, grid=number)
 
@@ -98,6 +100,7 @@ def test_require_whole_names_the_option(number):
         ("alexnet", {"padding": -1}),
         ("alexnet-two-towers", {"padding": -1}),
         ("vgg11", {"grid": -1}),
+        ("vgg11", {"grid": True}),
         ("mobilenet-v1", {"stem_stride": 0}),
         ("mobilenet-v2", {"stem_stride": 0}),
         ("efficientnet-b0", {"stem_stride": 0}),
@@ -161,3 +164,42 @@ def test_init_weights_draws_weights_and_clears_biases():
         assert (layer.weight == 1).all()
     assert (net[0].bias == 0).all()
     assert (net[3].bias == 0).all()
+
+
+def he(fan_in, fan_out):
+    return math.sqrt(2 / fan_in)
+
+
+def glorot(fan_in, fan_out):
+    return math.sqrt(2 / (fan_in + fan_out))
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("zfnet", lambda *_: 0.01),  # Zeiler and Fergus, section 3
+        ("alexnet-cifar", lambda fan_in, _: math.sqrt(1 / fan_in)),
+        ("vgg11", glorot),  # Simonyan and Zisserman, section 3.1
+        ("vgg11-bn", he),
+        ("googlenet-auxiliary", glorot),
+        ("squeezenet-1.0", he),
+        ("mobilenet-v1", he),
+        ("densenet-bc-22-8", he),
+    ],
+)
+def test_weights_start_as_the_module_says(name, rule):
+    torch.manual_seed(0)
+    checked = 0
+    for layer_name, layer in create(name, num_classes=10).named_modules():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        if layer.bias is not None:
+            assert (layer.bias == 0).all(), layer_name
+        window = math.prod(layer.kernel_size) if isinstance(layer, nn.Conv2d) else 1
+        outputs, fan_in = layer.weight.shape[0], layer.weight[0].numel()
+        expected = 0.01 if layer_name == "conv10.conv" else rule(fan_in, outputs * window)  # SqueezeNet's last layer
+        tolerance = 5 / math.sqrt(2 * layer.weight.numel())
+        assert layer.weight.std().item() == pytest.approx(expected, rel=tolerance), layer_name
+        assert layer.weight.mean().item() == pytest.approx(0, abs=5 * expected / math.sqrt(layer.weight.numel()))
+        checked += 1
+    assert checked > 4

@@ -211,6 +211,7 @@ def test_card_reads_well():
         "  CIFAR-10, input 3x32x32: 269,722 parameters, 40,551,040 multiply-adds",
         "  8.75 % test error (1 run): He et al. 2015, Table 6",
         "  8.27 % test error (rerun, best epoch on the test set): github.com/akamaster/pytorch_resnet_cifar10",
+        "  7.4 % test error (rerun with shortcuts B): github.com/chenyaofo/pytorch-cifar-models",
         "  8.33 % test error (rerun with shortcuts B, 1 run): github.com/junyuseu/pytorch-cifar-models",
         "  8.74 % test error (rerun, batch 100, edge padding): github.com/techxzen/pytorch-residual-networks",
     ]

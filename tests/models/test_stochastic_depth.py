@@ -84,6 +84,10 @@ def test_wrong_survival_is_explained():
             cifar_stochastic_depth(8, survival=[1.0, 0.5, wrong])
     with pytest.raises(BadOption, match="lies between 0 and 1"):
         create("stochastic-depth-110", survival=50)
+    with pytest.raises(BadOption, match="survival is one number or a sequence of them, not 'abc'"):
+        cifar_stochastic_depth(8, survival="abc")
+    with pytest.raises(BadOption, match="with a survival probability of 0 a rescaled block is never trained"):
+        cifar_rescaled_stochastic_depth(8, survival=[1.0, 0.5, 0.0])
 
 
 @BOTH_NETS
@@ -128,7 +132,7 @@ def test_rescaled_evaluation_is_pytorchcvs(same_logits):
     same_logits(ours, oracle, (3, 32, 32))
 
 
-def test_rescaled_training_is_pytorchcvs(same_logits):
+def test_rescaled_training_is_pytorchcvs_where_no_block_is_dropped(same_logits):
     oracle = get_resdropresnet_cifar(num_classes=10, blocks=20, bottleneck=False)
     ours = rescaled_with_projections(0.5)
     for unit in (module for module in oracle.modules() if hasattr(module, "life_prob")):
@@ -148,7 +152,7 @@ def test_gates_have_their_frequencies():
 
 @BOTH_NETS
 def test_dropped_blocks_do_not_run(build):
-    net = build(8, survival=[1.0, 0.0, 0.5])
+    net = build(8, survival=[1.0, 1e-9, 0.5])
     calls = [0, 0, 0]
     for index, block in enumerate(blocks_of(net)):
 

@@ -80,6 +80,12 @@ def test_only_basic_blocks_can_be_added(name, images):
         deepen(create(name).eval(), 1, images)
 
 
+@pytest.mark.parametrize("blocks", [-1, 0.5])
+def test_no_fraction_of_a_block_can_be_added(blocks, images):
+    with pytest.raises(BadOption, match=f"blocks is a whole number, 0 or more, not {blocks}"):
+        deepen(create("resnet20").eval(), blocks, images)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["stages.0.1", "stages.1.0"])
 @pytest.mark.parametrize("option", ["A", "B", "C"])

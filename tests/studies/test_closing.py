@@ -23,7 +23,8 @@ def test_every_question_is_about_two_arms_of_a_study(question):
 
 
 def recorded(arm, budget, *errors):
-    return [SimpleNamespace(arm=arm, run=SimpleNamespace(budget=budget, test_error=error)) for error in errors]
+    runs = (SimpleNamespace(budget=budget, test_error=error, steps={"short": 1200}.get(budget, 2)) for error in errors)
+    return [SimpleNamespace(arm=arm, run=run) for run in runs]
 
 
 def test_there_is_an_answer_for_each_budget_that_has_both_arms(monkeypatch):
@@ -34,6 +35,7 @@ def test_there_is_an_answer_for_each_budget_that_has_both_arms(monkeypatch):
     (found,) = answers(question)
     assert found.budget == "short", "medium has no record of the other arm"
     assert found.errors == (studies.summarise([30, 31, 32]), studies.summarise([40, 41, 42]))
+    assert found.steps == (1200,)
     assert found.shown
     records += recorded("neither", "medium", 22)
     assert [one.budget for one in answers(question)] == ["short", "medium"]
@@ -50,6 +52,7 @@ def test_the_difference_is_that_of_the_first_arm(monkeypatch, first, second, wor
     monkeypatch.setattr(closing, "load_records", lambda study: records)
     (row,) = answers_table([question]).rows
     assert row[-2] == word
+    assert row[:3] == ("augmentation", "short", "1,200")
 
 
 def test_training_errors_are_compared_where_that_is_asked():
@@ -87,8 +90,9 @@ def test_released_weights_are_those_of_torchvision_trained_on_imagenet_alone():
     assert len(everything) > 90
     assert not any("SWAG" in one.weights for one in everything)
     assert [one.weights for one in released("resnet50")] == ["IMAGENET1K_V1", "IMAGENET1K_V2"]
-    first = released("resnet50")[0]
+    first, second = released("resnet50")
     assert (first.top1_error, first.size, first.parameters) == (23.87, 224, 25_557_032)
+    assert (first.resize, second.resize, second.size) == (256, 232, 224), "the protocols differ"
     assert all(10 < one.top1_error < 50 for one in everything)
     with pytest.raises(ValueError, match="no_such_net"):
         released("no_such_net")
@@ -115,7 +119,7 @@ def test_every_architecture_has_a_paper():
 
 
 def made_up(name, cost, error):
-    return Released(name, "IMAGENET1K_V1", 1, cost, 224, error)
+    return Released(name, "IMAGENET1K_V1", 1, cost, 224, 256, error)
 
 
 def test_the_frontier_is_what_no_other_beats():

@@ -1,9 +1,9 @@
 """The ledger of the lectures' claims: read from ``book/claims``, computed at build, asserted by the tests.
 
 One file a chapter, with the chapter's name. An entry says what a lecture claims and what is found. Placeholders in the
-finding, ``{parameters:,}`` for instance, are filled from the entry's ``let``: Python expressions, each of which may use
-those before it. Every expression under ``holds`` must be true. ``device = "meta"`` says that shapes are enough for an
-entry: its networks then have no numbers, and large ones are made at once.
+finding, ``{parameters:,}`` or ``{errors[0]}`` for instance, are filled from the entry's ``let``: Python expressions,
+each of which may use those before it. Every expression under ``holds`` must be true. ``device = "meta"`` says that
+shapes are enough for an entry: its networks then have no numbers, and large ones are made at once.
 """
 
 from __future__ import annotations
@@ -24,13 +24,8 @@ from sphinx.util.docutils import SphinxDirective
 from cnnbook.notebooks import ROOT
 
 LEDGER = ROOT / "book" / "claims"
-VERDICTS = {
-    "holds": "hold",
-    "holds with a remark": "hold with a remark",
-    "corrected": "corrected",
-    "cited": "cited",
-}
-PLACEHOLDER = re.compile(r"\{(\w+)(:[^{}]*)?\}(?!`)")
+VERDICTS = ("holds", "holds with a remark", "corrected", "cited")
+PLACEHOLDER = re.compile(r"\{(\w+)((?:\[\w+\])*)(:[^{}]*)?\}(?!`)")
 
 
 class ClaimError(Exception):
@@ -76,10 +71,10 @@ class Claim:
         """The finding with its numbers."""
 
         def fill(match: re.Match[str]) -> str:
-            name, spec = match[1], (match[2] or ":")[1:]
+            name, index, spec = match[1], match[2], (match[3] or ":")[1:]
             if name not in self.let:
                 raise ClaimError(f"{self.where}: {{{name}}} in the finding is not defined under let")
-            return format(self.values[name], spec)
+            return format(self.evaluate(name + index, self.values), spec)
 
         return PLACEHOLDER.sub(fill, self.finding)
 
@@ -148,10 +143,12 @@ class Claims(SphinxDirective):
         for path in (*LEDGER.glob("*.toml"), *(ROOT / "cnnlib").rglob("*.py")):
             self.env.note_dependency(str(path))
         claims = [claim for claim in load() if claim.chapter == self.arguments[0]]
+        if not claims:
+            raise self.error(f"there are no claims of {self.arguments[0]!r}; see {LEDGER.name}/*.toml")
         counts = Counter(claim.verdict for claim in claims)
-        tally = ", ".join(f"{counts[verdict]} {words}" for verdict, words in VERDICTS.items() if counts[verdict])
+        tally = ", ".join(f"{verdict} {counts[verdict]}" for verdict in VERDICTS if counts[verdict])
         try:
-            return [nodes.paragraph("", f"{len(claims)} claims: {tally}."), *map(self.section, claims)]
+            return [nodes.paragraph("", f"Verdicts: {tally}."), *map(self.section, claims)]
         except ClaimError as error:
             raise self.error(str(error)) from error
 

@@ -139,14 +139,19 @@ def fetch(name: str = "cifar10", *, progress: bool = True, patient: bool = False
             given up within a minute if it stalls or gives less than 100 kB/s.
 
     Raises:
-        DataError: if no host delivered, with what was wrong with each; if the cache folder cannot be written.
+        DataError: if no host delivered, with what was wrong with each; if the cache folder cannot be written; if
+            nothing may be downloaded, with what is wrong with each file in the cache.
     """
     source, folder = _source(name), cache_folder()
-    if all(check.ok for check in _checks(source, folder)):
+    wrong = _wrong_files(source, folder)
+    if not wrong:
         return _CACHE
     advice = f"set CNNLIB_DATA to a folder that holds {source.reader.base_folder}"
     if os.environ.get("CNNLIB_OFFLINE", "0") not in ("", "0"):
-        raise DataError(f"CNNLIB_OFFLINE is set and {source.name} is not in the cache\n{advice}")
+        lines = [f"CNNLIB_OFFLINE is set and {source.name} is not in the cache"]
+        if os.path.isdir(folder / source.reader.base_folder):
+            lines = [f"CNNLIB_OFFLINE is set and {source.name} in the cache, {folder}, is not whole", *wrong]
+        raise DataError("\n".join([*lines, advice]))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
@@ -248,10 +253,15 @@ def _complaint(source: _Source, folder: Path, origin: str) -> str:
         others = [other.name for other in _SOURCES.values() if (folder / other.reader.base_folder).is_dir()]
         problems = [f"there is no {reader.base_folder} in it" + (f", only {' and '.join(others)}" if others else "")]
     else:
-        problems = [f"{check.file} is {check.state}" for check in _checks(source, folder) if not check.ok]
+        problems = _wrong_files(source, folder)
     lines = [f"{origin}, {folder}, does not hold {source.name}:", *problems]
     advice = f"unpack {reader.filename} (md5 {reader.tgz_md5}) there, or name no folder to have it downloaded"
     return "\n  ".join(lines) + "\n" + advice
+
+
+def _wrong_files(source: _Source, folder: Path) -> list[str]:
+    """Return which files are not as they must be, and what they are."""
+    return [f"{check.file} is {check.state}" for check in _checks(source, folder) if not check.ok]
 
 
 def _checks(source: _Source, folder: Path) -> list[FileCheck]:

@@ -5,8 +5,9 @@ size, rotation, stretch, colour, contrast, texture, background, clutter and nois
 tells the class: a linear model is near chance, a small convolutional network learns it.
 
 The same seed gives the same bytes on every machine: the random bits come from the PCG64 generator itself, whose
-stream numpy guarantees, and pixels are computed with operations that IEEE 754 rounds exactly (no sin, no matrix
-product).
+stream numpy guarantees, and pixels are computed with operations that IEEE 754 rounds exactly (no matrix product). Only
+the sines and cosines of rotations are not among these; they are taken in double precision and then rounded to single:
+the last bit, in which machines differ, is gone.
 """
 
 from __future__ import annotations

@@ -214,6 +214,29 @@ def test_offline_nothing_is_requested(tiny, host, cache, monkeypatch):
     assert not host.requests
 
 
+def test_offline_the_wrong_files_of_a_cache_are_named(tiny, host, cache, monkeypatch):
+    monkeypatch.setattr(cifar, "shapes10", lambda: shapes10(20, 10))
+    monkeypatch.setenv("CNNLIB_MIRRORS", host.url("good"))
+    monkeypatch.setenv("CNNLIB_OFFLINE", "1")
+    folder = tiny["cifar10"].unpack(cache) / "cifar-10-batches-py"
+    content = tiny["cifar10"].files["data_batch_1"]
+    (folder / "data_batch_1").write_bytes(content[:-2] + bytes(byte ^ 1 for byte in content[-2:]))
+    (folder / "test_batch").unlink()
+    with pytest.raises(DataError) as of_fetch:
+        fetch()
+    with pytest.raises(DataError) as of_load:
+        load(stand_in=False)
+    with pytest.warns(StandInWarning) as caught:
+        load()
+    for message in (str(of_fetch.value), str(of_load.value), str(caught[0].message)):
+        assert f"CNNLIB_OFFLINE is set and CIFAR-10 in the cache, {cache}, is not whole" in message
+        assert "cifar-10-batches-py/data_batch_1 is damaged (md5 " in message
+        assert "cifar-10-batches-py/test_batch is missing" in message
+        assert "data_batch_2" not in message
+        assert "not in the cache" not in message
+    assert not host.requests
+
+
 def test_a_cache_that_cannot_be_written_is_an_error_that_names_the_setting(tiny, host, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("CNNLIB_MIRRORS", host.url("good"))
     (tmp_path / "file").touch()

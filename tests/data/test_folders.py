@@ -111,6 +111,26 @@ def test_the_random_part_depends_on_its_seed_alone(root):
     assert torch.equal(read(data, [[(0, 6)]])[0][0], first[1])
 
 
+def test_the_random_part_has_the_area_and_shape_and_mirrors_that_are_promised(tmp_path):
+    side, size, count = 256, 32, 1000
+    coordinates = np.zeros((side, side, 3), np.uint8)
+    coordinates[..., 0], coordinates[..., 1] = np.arange(side)[:, None], np.arange(side)
+    for part in ("train", "val"):
+        (tmp_path / part / "ant").mkdir(parents=True)
+        Image.fromarray(coordinates).save(tmp_path / part / "ant" / "0.png")
+    parts, _ = read(image_folders(tmp_path, size=size, workers=0), [[(0, seed) for seed in range(count)]])
+    # Coordinates grow evenly over a part, but for its margins, where scaling mixes in fewer pixels.
+    place, inner = np.arange(size)[2:-2], parts.numpy()[:, :, 2:-2, 2:-2]
+    height = size * np.polyfit(place, inner[:, 0].mean(2).T, 1)[0]
+    width = size * np.polyfit(place, inner[:, 1].mean(1).T, 1)[0]  # negative if mirrored
+    area, shape = height * abs(width) / side**2, abs(width) / height
+    assert 0.075 < area.min() < 0.1
+    assert 0.95 < area.max() < 1.005
+    assert 0.74 < shape.min() < 0.78
+    assert 1.3 < shape.max() < 1.35
+    assert (width < 0).mean() == pytest.approx(0.5, abs=0.05)  # three standard deviations
+
+
 def test_grey_images_become_rgb(root):
     (image,), _ = read(image_folders(root, size=16, workers=0), [[(5, None)]])
     assert (image == 77).all()

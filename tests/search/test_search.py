@@ -6,10 +6,10 @@ import itertools
 import pytest
 import torch
 
-from cnnlib.search import WAYS, Effort, Space, search, split
+from cnnlib.search import WAYS, Effort, Policy, Space, search, split
 from cnnlib.search import loop as loop_module
-from cnnlib.search.loop import SearchError
-from cnnlib.training import evaluation
+from cnnlib.search.loop import REWARD_BATCH, SearchError
+from cnnlib.training import evaluation, predict
 
 EFFORT = Effort(
     steps=6, batch_size=8, updates=4, proposals=2, candidates=3, children=3, train=80, validation=32, channels=4
@@ -19,6 +19,20 @@ EFFORT = Effort(
 @pytest.fixture(scope="module")
 def parts(images):
     return split(images, EFFORT.train, EFFORT.validation)
+
+
+def identities(plan):
+    """A reward that is known: the share of identities among a cell's steps."""
+    kinds = [name for node in plan.nodes for name, _ in node]
+    return kinds.count("identity") / len(kinds)
+
+
+@pytest.fixture
+def known_reward(monkeypatch):
+    """Every network is rewarded with the share of identities in its cell."""
+    monkeypatch.setattr(
+        loop_module._Search, "_right", lambda self, net, which: torch.tensor(identities(net.cells[0].plan))
+    )
 
 
 def test_the_parts_share_no_image_and_hold_no_test_image(images):
@@ -95,6 +109,27 @@ def test_proposals_are_rewarded_on_different_images(parts, monkeypatch):
     assert compared == [slice(None)] * 3
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_rewards_are_shares_of_right_answers(way, parts, monkeypatch):
+    shares, right = [], loop_module._Search._right
+
+    def record(self, net, which):
+        logits = predict(net, parts.images[which], parts.data, batch_size=REWARD_BATCH)
+        labels = parts.labels[which].tolist()
+        hits = sum(answer == label for answer, label in zip(logits.argmax(1).tolist(), labels, strict=True))
+        shares.append(hits / len(labels))
+        return right(self, net, which)
+
+    monkeypatch.setattr(loop_module._Search, "_right", record)
+    found = search(way, parts, EFFORT)
+    rounds = candidates = shares
+    if WAYS[way].shared:
+        rounds = [(first + second) / 2 for first, second in zip(shares[:8:2], shares[1:8:2], strict=True)]
+        candidates = shares[8:]
+    assert [one.reward for one in found.history] == pytest.approx(rounds)
+    assert [reward for _, reward in found.candidates] == pytest.approx(candidates)
+
+
 def test_each_child_begins_with_weights_of_its_own(parts, monkeypatch):
     stems, prepare = [], loop_module.batch_statistics
 
@@ -109,8 +144,10 @@ def test_each_child_begins_with_weights_of_its_own(parts, monkeypatch):
     assert not any(torch.equal(one, other) for one, other in itertools.combinations(stems, 2))
 
 
-def test_the_controller_expects_no_more_than_chance_at_first(parts):
-    one = loop_module._Search(WAYS["nas"], parts, EFFORT, Space(), 0, torch.device("cpu"))
+def test_the_controller_has_the_rate_of_the_effort_and_expects_no_more_than_chance_at_first(parts):
+    effort = dataclasses.replace(EFFORT, controller_lr=0.02)
+    one = loop_module._Search(WAYS["nas"], parts, effort, Space(), 0, torch.device("cpu"))
+    assert [group["lr"] for group in one.proposer.optimizer.param_groups] == [0.02]
     assert one.proposer.baseline == 0.1
 
 
@@ -120,21 +157,31 @@ def test_only_a_controller_changes_its_proposals(parts):
         assert (len(entropies) > 1) == controller
 
 
-def test_rewards_lead_the_search(parts, monkeypatch):
-    """With a reward that only counts identities, ENAS finds cells of identities, and random search does not."""
+def test_enas_trains_the_cells_that_its_controller_proposes(parts, known_reward, monkeypatch):
+    effort, space, trained = dataclasses.replace(EFFORT, controller_lr=0.02), Space(), []
+    monkeypatch.setattr(loop_module.Step, "__call__", lambda self, *_: trained.append(self.module.cells[0].plan))
+    found = search("enas", parts, effort, space=space, seed=5)
+    policy, expected = Policy(space, 5, lr=0.02, baseline=0.1), []
+    for done in range(effort.steps):
+        expected += map(space.plan, policy.propose(1))
+        for _ in range(effort.due(done), effort.due(done + 1)):
+            proposed = policy.propose(effort.proposals)
+            policy.learn(proposed, [identities(space.plan(one)) for one in proposed])
+    assert trained == expected
+    assert [plan for plan, _ in found.candidates] == [space.plan(one) for one in policy.propose(effort.candidates)]
 
-    def right(self, net, which):
-        plan = net.cells[0].plan
-        return torch.tensor(sum(name == "identity" for node in plan.nodes for name, _ in node) / 6)
 
-    monkeypatch.setattr(loop_module._Search, "_right", right)
-    effort = dataclasses.replace(EFFORT, updates=120, proposals=6, warmup=0.0, controller_lr=0.02)
-    mean = {
-        way: sum(reward for _, reward in search(way, parts, dataclasses.replace(effort, candidates=20)).candidates) / 20
-        for way in ("enas", "random-shared")
-    }
-    assert mean["enas"] > 0.8
-    assert mean["random-shared"] < 0.35
+def test_rewards_lead_the_search(parts, known_reward, monkeypatch):
+    """With a reward that only counts identities, controllers find cells of identities, and random search does not."""
+    monkeypatch.setattr(loop_module._Search, "_train", lambda *_: None)
+    effort = dataclasses.replace(EFFORT, controller_lr=0.02, updates=120, proposals=6, warmup=0.0)
+    each = {True: effort, False: dataclasses.replace(effort, steps=160, children=160)}
+    for way, (controller, shared) in WAYS.items():
+        history = search(way, parts, each[shared], space=Space(1)).history
+        for one in history:
+            assert one.reward == pytest.approx(one.operations["identity"] / sum(one.operations.values()))
+        mean = sum(one.reward for one in history[-20:]) / 20
+        assert mean > 0.8 if controller else mean < 0.35
 
 
 @pytest.mark.parametrize("way", ["nas", "enas"])

@@ -55,7 +55,11 @@ class ChannelWeights:
 
     @property
     def class_share(self) -> float:
-        """The share, 0 to 1, of the weights' variance over images that the class explains; 0 if nothing varies."""
+        """The share, 0 to 1, of the weights' variance over images that the class explains; 0 if nothing varies.
+
+        Each class counts equally, however many images it has. Classes differ by chance, too: with n images of each, the
+        share is about 1/n where the class means nothing. Compare with that of shuffled labels.
+        """
         between, within = self.between_classes**2, self.within_classes**2
         return between / (between + within) if between + within > NOTHING else 0.0
 

@@ -63,7 +63,7 @@ def effective_receptive_field(
     with torch.enable_grad():
         for batch in images.split(BATCH):
             batch = batch.to(of_weights).requires_grad_()
-            net(batch)
+            net(batch.clone())  # the first layer may write into what it gets, which a leaf forbids
             if not maps:
                 raise BadArgument(f"{layer or type(model).__name__!r} puts out no maps; name a layer that does")
             height, width = maps[0].shape[-2:]

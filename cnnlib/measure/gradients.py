@@ -7,10 +7,12 @@ who draw the same for every layer of a network, before and after training.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
 from cnnlib.measure.dry_run import main_answer, own_random_numbers, private_copy
 from cnnlib.measure.errors import BadArgument
@@ -110,7 +112,7 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
         if cut:
             for block in names:
                 for part in _called(block.get_submodule(branch)):
-                    part.register_forward_pre_hook(lambda part, inputs: tuple(x.detach() for x in inputs))
+                    part.register_forward_pre_hook(_detached, with_kwargs=True)
         _backward(net, images, labels)
         passes.append([(names[block], output) for block, output in outputs.items() if output.grad is not None])
     if not passes[0]:
@@ -143,6 +145,11 @@ def _called(part: nn.Module) -> list[nn.Module]:
     if type(part).forward is not nn.Module.forward:
         return [part]
     return [inner for child in part.children() for inner in _called(child)]
+
+
+def _detached(part: nn.Module, inputs: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Return a module's arguments, whose tensors let no gradient through."""
+    return tree_map_only(Tensor, Tensor.detach, (inputs, named))
 
 
 def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor]:

@@ -28,6 +28,13 @@ from cnnlib.table import Column, Table
 
 FP32_BYTES = 4
 
+_VECTOR_PRODUCTS = {
+    torch.ops.aten.mv: lambda matrix, vector, **_: 2 * matrix.numel(),
+    torch.ops.aten.addmv: lambda added, matrix, vector, **_: 2 * matrix.numel(),
+    torch.ops.aten.dot: lambda one, other, **_: 2 * one.numel(),
+}
+"""Operations of products with a vector, two for each multiply-add, by shape: PyTorch's counter does not know them."""
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -216,7 +223,7 @@ def _counter() -> Iterator[FlopCounterMode]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=_VECTOR_PRODUCTS) as counter:
             yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -77,8 +77,9 @@ def projection(features: Tensor, weight: Tensor, *, draws: int = 8) -> Projectio
 def bottleneck_projections(model: nn.Module, images: Tensor) -> dict[str, Projection]:
     """Return :func:`projection` for every 1x1 convolution of a network that makes fewer maps than it reads.
 
-    The network is run in evaluation mode on a private copy. A convolution of maps of one pixel is left out: it is a
-    linear layer, such as those of squeeze and excitation.
+    The network is run in evaluation mode on a private copy. Only the pixels count that the convolution reads at its
+    stride. Where it reads one pixel of each image it is left out: it is a linear layer, such as those of squeeze and
+    excitation.
 
     Args:
         model: the network.
@@ -95,8 +96,10 @@ def bottleneck_projections(model: nn.Module, images: Tensor) -> dict[str, Projec
     found: dict[str, Projection] = {}
 
     def look(layer: nn.Conv2d, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        if inputs[0].shape[-2:].numel() > 1:
-            found[names[layer]] = projection(inputs[0], layer.weight)
+        down, across = layer.stride
+        read = inputs[0][..., ::down, ::across]
+        if read.shape[-2:].numel() > 1:
+            found[names[layer]] = projection(read, layer.weight)
 
     for layer in net.modules():
         one_by_one = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1

@@ -41,9 +41,9 @@ def block_responses(model: nn.Module, images: Tensor) -> tuple[BlockResponse, ..
     """Return the responses of every plain or residual block, in the order of the network.
 
     Batch normalisation takes the statistics of these images, so that a network can be measured before its training,
-    too. So the standard deviations follow from gains and shifts alone, whatever the images: before training all are 1.
-    All else is in evaluation mode, where no block is dropped. Measured on a private copy: the network and its
-    statistics stay as they are.
+    too. So the standard deviations follow from gains and shifts alone, whatever the images: before training all are 1,
+    or 0 where the last gain starts at 0. All else is in evaluation mode, where no block is dropped. Measured on a
+    private copy: the network and its statistics stay as they are.
 
     Args:
         model: a network of :class:`cnnlib.models.resnet.PlainBlock` or :class:`cnnlib.models.resnet.ResidualBlock`.

@@ -54,7 +54,8 @@ def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]
     for name in filter(None, modules):
         modules[name].register_forward_hook(lambda layer, inputs, output, name=name: keep(name, output))
     with torch.enable_grad(), own_random_numbers(images.device):
-        first = main_answer(net(images))[:, 0].sum()
+        answer = net(images.clone())  # the first layer may write into what it gets, which a leaf forbids
+        first = main_answer(answer)[:, 0].sum()
         cut_off = [name for name in layers if name not in kept or not first.requires_grad]
         gradients = [] if cut_off else torch.autograd.grad(first, [kept[name] for name in layers], allow_unused=True)
     cut_off += [name for name, gradient in zip(layers, gradients, strict=False) if gradient is None]

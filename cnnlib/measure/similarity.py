@@ -46,7 +46,8 @@ def nearest(vectors: Tensor, queries: Tensor, count: int = 5, metric: str = "euc
         vectors: (N, ...), one for each image; flattened.
         queries: int64 (Q,), the images whose neighbours are wanted. No image is its own neighbour.
         count: how many.
-        metric: one of :data:`METRICS`; ``"cosine"`` compares directions, whatever the lengths.
+        metric: one of :data:`METRICS`; ``"cosine"`` compares directions, whatever the lengths. A vector of zeros has a
+            cosine of 0 with all others.
 
     Raises:
         BadArgument: if the metric is unknown, or there are not so many other vectors.
@@ -56,8 +57,12 @@ def nearest(vectors: Tensor, queries: Tensor, count: int = 5, metric: str = "euc
     if not 1 <= count < len(vectors):
         raise BadArgument(f"{count} neighbours of {len(vectors)} vectors cannot be had")
     vectors = vectors.flatten(1).float()
-    vectors = F.normalize(vectors) if metric == "cosine" else vectors - vectors.mean(0)  # a large mean costs digits
-    squares = vectors.square().sum(1)
+    if metric == "cosine":
+        vectors = F.normalize(vectors)
+        squares = vectors.new_zeros(len(vectors))  # all lengths are 1, but that of a vector of zeros: it must not win
+    else:
+        vectors = vectors - vectors.mean(0)  # a large mean costs digits
+        squares = vectors.square().sum(1)
     found = []
     for part in queries.split(BATCH):
         distances = squares - 2 * vectors[part] @ vectors.T  # squared, less what is the same for all

@@ -236,6 +236,14 @@ def _merge(maps: Sequence[_Map]) -> _Map:
     )
 
 
+def _sees_all(one: _Map, image: tuple[int, int]) -> bool:
+    """Say whether each unit of a map has the whole image in its field."""
+    return one.whole or all(
+        span.first + (units - 1) * span.stride <= 0 and span.last >= length - 1
+        for span, units, length in zip(one.spans, one.shape[-2:], image, strict=True)
+    )
+
+
 # The rules: a function for each operation, with the signature of torch.nn.functional after ``out``, the result's shape.
 
 
@@ -498,6 +506,9 @@ class _Walk(fx.Interpreter):
             return _FLAT
         try:
             if function in _POINTWISE:
+                spread = [one for one in maps if one.spans and one.shape[-2:] != value.shape[-2:]]
+                if not all(_sees_all(one, self._image) for one in spread):
+                    raise NotImplementedError("it spreads rows or columns that do not see the whole image over a map")
                 return _merge(maps)
             if function not in _RULES:
                 raise NotImplementedError("no rule says which inputs its outputs see")

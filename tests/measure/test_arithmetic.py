@@ -135,3 +135,6 @@ def test_padding_of_a_pooling_is_limited_as_in_torch():
     with pytest.raises(BadArgument, match="more than half"):
         pool_output_size(8, 3, padding=2)
     assert torch_size(nn.MaxPool2d(3, padding=2), (8, 8)) is None
+    with pytest.raises(BadArgument, match="more than half"):
+        pool_output_size(9, 3, padding=2, dilation=3)  # half of the kernel, not of its extent
+    assert torch_size(nn.MaxPool2d(3, padding=2, dilation=3), (9, 9)) is None

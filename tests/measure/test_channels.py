@@ -39,6 +39,17 @@ def test_means_are_those_of_the_module():
     assert block.across_channels == pytest.approx(weights.mean(0).std(correction=0).item())
 
 
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(3), nn.Dropout()])
+def test_weights_are_those_of_evaluation_mode(layer):
+    if isinstance(layer, nn.BatchNorm2d):
+        nn.init.constant_(layer.running_mean, 1)
+    gate = lively_gate()
+    images, labels = batch()
+    (block,) = channel_weights(nn.Sequential(layer, gate).train(), images, labels)
+    (expected,) = channel_weights(gate, layer.eval()(images), labels)
+    torch.testing.assert_close(block.by_class, expected.by_class)
+
+
 def test_weights_that_depend_on_the_class_alone_are_explained_by_it():
     gate = lively_gate()
     images, labels = batch()

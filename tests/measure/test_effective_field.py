@@ -38,6 +38,16 @@ def test_input_channels_of_opposite_sign_do_not_cancel():
     assert effective_receptive_field(net, (2, 5, 5))[2, 2] == 1
 
 
+def test_the_unit_is_that_of_all_output_channels():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, bias=False))
+    nn.init.zeros_(net[0].weight)
+    with torch.no_grad():
+        net[0].weight[0, 0, 0, 0] = 1  # looks up and to the left
+        net[0].weight[1, 0, 2, 1] = 3  # looks down
+    field = effective_receptive_field(net, (1, 5, 5))
+    assert (field[1, 1], field[3, 2]) == (0.25, 0.75)
+
+
 @pytest.mark.parametrize("layers", [1, 2, 5, 10])
 def test_a_stack_of_averages_spreads_with_the_square_root_of_its_depth(layers):
     """Each 3x3 average adds the variance 2/3 of the uniform distribution on -1, 0, 1 (Luo et al. 2016, section 2)."""
@@ -83,6 +93,15 @@ def test_without_a_name_it_is_the_last_map():
     assert np.count_nonzero(effective_receptive_field(net, (1, 16, 16), layer="0.0")) == 9
 
 
+def test_the_first_layer_may_work_in_place():
+    images = torch.randn(2, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    before = images.clone()
+    nets = (nn.Sequential(nn.ReLU(inplace), box_filters(1)) for inplace in (True, False))
+    in_place, plain = (effective_receptive_field(net, images) for net in nets)
+    np.testing.assert_array_equal(in_place, plain)
+    assert torch.equal(images, before)
+
+
 def test_a_module_that_is_called_twice_is_taken_at_its_last_call():
     conv = nn.Conv2d(1, 1, 3, padding=1)
     assert np.count_nonzero(effective_receptive_field(nn.Sequential(conv, conv), (1, 16, 16), layer="0")) == 25
@@ -123,6 +142,15 @@ def test_a_layer_that_is_cut_off_from_the_images_sees_none():
     assert np.count_nonzero(effective_receptive_field(net, (1, 9, 9), layer="first")) == 9
     with pytest.raises(BadArgument, match="zero for every image"):
         effective_receptive_field(net, (1, 9, 9), layer="second")
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(1), nn.Dropout()])
+def test_it_is_measured_in_evaluation_mode(layer):
+    """In training mode the batch's statistics reach over all pixels, and dropout leaves some of the nine out."""
+    filters = box_filters(1)
+    expected = effective_receptive_field(filters, (1, 9, 9))
+    field = effective_receptive_field(nn.Sequential(layer, filters).train(), (1, 9, 9), layer="1")
+    np.testing.assert_allclose(field, expected, atol=1e-6)
 
 
 def test_errors():

@@ -99,6 +99,15 @@ def test_what_the_next_layer_does_in_place_does_not_count(measure):
     assert measure(stack(True), *batch()) == measure(stack(False), *batch())
 
 
+@pytest.mark.parametrize("measure", [gradient_flow, functools.partial(block_flow, branch="1")])
+def test_batch_norm_takes_the_statistics_of_the_images(measure):
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)), nn.Flatten(), nn.Linear(180, 10)).eval()
+    near = measure(net, *batch())
+    nn.init.constant_(net[0][1].running_mean, 100)
+    nn.init.constant_(net[0][1].running_var, 1e4)
+    assert measure(net, *batch()) == near
+
+
 def test_the_first_call_of_a_layer_counts():
     torch.manual_seed(0)
     conv = nn.Conv2d(3, 3, 3, padding=1)
@@ -199,6 +208,33 @@ def test_a_branch_may_be_a_list_or_dictionary_of_modules(holder):
 
     torch.manual_seed(0)
     first, last = block_flow(nn.Sequential(Steps(), Steps(), nn.Flatten(), nn.Linear(192, 10)), *batch())
+    assert first.shortcut_gradient == pytest.approx(last.gradient)
+    assert first.gradient != pytest.approx(last.gradient, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda f, x: f(x=x, scale=1), lambda f, x: f(x, 1), lambda f, x: f([x], scale=1)],
+    ids=["named", "number", "list"],
+)
+def test_a_branch_is_cut_off_however_it_is_called(call):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x, scale):
+            return scale * self.conv(x[0] if isinstance(x, list) else x)
+
+    class Unit(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = Scaled()
+
+        def forward(self, x):
+            return x + call(self.f, x)
+
+    first, last = block_flow(nn.Sequential(Unit(), Unit(), nn.Flatten(), nn.Linear(192, 10)), *batch())
     assert first.shortcut_gradient == pytest.approx(last.gradient)
     assert first.gradient != pytest.approx(last.gradient, rel=0.01)
 

@@ -262,6 +262,27 @@ def test_the_products_of_attention_count(reads_values):
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
+@pytest.mark.parametrize(
+    ("product", "expected"),
+    [
+        (lambda tokens, query: tokens[0] @ query, 16 * 8),
+        (lambda tokens, query: torch.addmv(query.new_zeros(16), tokens[0], query), 16 * 8),
+        (lambda tokens, query: tokens[0, 0] @ query, 8),
+    ],
+    ids=["mv", "addmv", "dot"],
+)
+def test_products_with_a_vector_count(product, expected):
+    class Query(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query = nn.Parameter(torch.ones(8))
+
+        def forward(self, x):
+            return product(x.flatten(2).transpose(1, 2), self.query)
+
+    assert multiply_adds(Query(), (8, 4, 4)) == expected
+
+
 def test_a_single_layer():
     (row,) = layer_table(nn.Conv2d(3, 8, 3), (3, 8, 8))
     assert (row.name, row.kind, row.receptive_field) == ("forward", "Conv2d", 3)

@@ -93,6 +93,20 @@ def test_other_convolutions_are_no_bottlenecks():
     assert list(bottleneck_projections(net, torch.randn(1, 3, 8, 8))) == ["4"]
 
 
+def test_a_strided_convolution_is_judged_by_the_pixels_that_it_reads():
+    """Every second row and third column has the variances 6 and 2, all others much of the second map."""
+    read = maps_with_variances(6.0, 2.0)
+    maps = 10 * torch.randn(4, 2, 16, 24, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    maps[:, 0] = 0
+    maps[:, :, ::2, ::3] = read
+    conv = nn.Conv2d(2, 1, 1, stride=(2, 3)).double()
+    with torch.no_grad():
+        conv.weight[:] = torch.tensor([1.0, 0.0])[:, None, None]
+    (kept,) = bottleneck_projections(conv, maps).values()
+    assert (kept.learned, kept.best) == (pytest.approx(0.75), pytest.approx(0.75))
+    assert bottleneck_projections(conv, maps[:, :, :2, :3]) == {}  # reads one pixel of each image
+
+
 def test_a_convolution_of_single_pixels_is_a_linear_layer_and_no_bottleneck():
     net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 1, 1))
     for count in (1, 2):

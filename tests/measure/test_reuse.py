@@ -28,7 +28,7 @@ def test_a_source_is_found_where_its_weights_are(net):
                 parameter.zero_()
         reader = net.blocks[0][1].conv1  # the second layer reads 4 maps of the stem and 3 of the first layer
         reader.conv.weight[:, 4:7] = -2.0
-        reader.norm.weight[4:7] = 3.0
+        reader.norm.weight[4:7] = -3.0  # a gain counts by its size, too
         net.blocks[1].conv.conv.weight[:, 7:10] = 1.0  # the transition, of the second layer's maps
         net.fc.weight[:, 8:11] = 0.5  # the classifier, of the second layer's maps in the second block
     first, second = source_weights(net)

@@ -80,6 +80,15 @@ def test_what_the_next_layer_does_in_place_does_not_count():
     assert gradient_correlation(stack(True), line(), layers) == gradient_correlation(stack(False), line(), layers)
 
 
+def test_the_first_layer_may_work_in_place():
+    def stack(inplace):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Hardswish(inplace), nn.Flatten(), nn.Linear(768, 2))
+
+    layers = ["", "0"]
+    assert gradient_correlation(stack(True), line(), layers) == gradient_correlation(stack(False), line(), layers)
+
+
 def test_plain_nets_shatter_and_residual_ones_do_not():
     found = {}
     for name in ("plain20", "resnet20"):

@@ -84,6 +84,11 @@ def test_nearest_by_cosine_compares_directions():
     assert nearest(points, torch.tensor([0]), 1, "cosine").tolist() == [[1]]
 
 
+def test_a_vector_of_zeros_has_a_cosine_of_zero():
+    points = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 3.0], [-1.0, 3.0]])  # cosines 0, 0.3 and -0.3 with the first
+    assert nearest(points, torch.tensor([0]), 3, "cosine").tolist() == [[2, 1, 3]]
+
+
 def test_a_large_mean_does_not_hide_small_distances():
     points = torch.tensor([[0.0], [1.0], [3.0], [7.0]]) + 1e5
     assert nearest(points, torch.tensor([0, 2]), 3).tolist() == [[1, 2, 3], [1, 0, 3]]

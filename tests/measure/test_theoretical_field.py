@@ -534,6 +534,28 @@ def test_arguments_without_a_rule_are_refused(operation):
     assert "No receptive fields: the receptive field of" in str(table)
 
 
+def test_a_gate_pooled_by_a_window_over_the_whole_image_makes_the_whole_map_see_it():
+    final = receptive_field(Applies(lambda x: x * F.avg_pool2d(x, 8)), (1, 8, 8)).final
+    assert (final.whole, final.stride, final.output) == (True, 1, (8, 8))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x + x[:, :, :1],
+        lambda x: x[:, :, :1] + x[:, :, :, :1],
+        lambda x: x * F.adaptive_avg_pool2d(x, (1, 8)),
+        lambda x: x * F.avg_pool2d(x, 7),
+        lambda x: x * F.avg_pool2d(x[..., 1:, 1:], 7),
+        lambda x: x * F.avg_pool2d(F.pad(x, (0, 7)), 8, stride=1),  # of its columns only the first sees all
+        lambda x: x[:, :, -1:].expand_as(x),
+    ],
+)
+def test_rows_and_columns_that_are_spread_over_a_map_are_refused(operation):
+    with pytest.raises(UnsupportedOperation, match="spreads rows or columns that do not see the whole image"):
+        receptive_field(Applies(operation), (1, 8, 8))
+
+
 def test_branches_at_different_strides_are_refused():
     class Mixed(nn.Module):
         def forward(self, x):

@@ -101,6 +101,8 @@ def run_study(options: argparse.Namespace) -> None:
     if options.names and options.all:
         raise StudyError(f"--all runs every study; leave out {' '.join(options.names)}, or --all")
     if not options.names and not options.all:
+        if options.budget or options.seeds is not None or options.arms or options.publish or options.jobs != 1:
+            raise StudyError("name a study, or give --all; `python -m cnnlib study` alone lists them")
         for study in STUDIES.values():
             print(f"{study.name:26} {study.question}")
         return

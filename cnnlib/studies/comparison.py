@@ -112,7 +112,7 @@ def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool =
     fitting = [
         record
         for record in load_records(study)
-        if record.run.data == first.data
+        if (record.run.data, record.run.test.n) == (first.data, first.test.n)
         and (record.run.train_images == first.train_images if record.run.budget == first.budget else other_budgets)
         and (record.arm, record.run.budget, record.run.seed) not in have
     ]
@@ -140,11 +140,17 @@ def _require_comparable(study: Study, records: Sequence[Record]) -> None:
     ):
         if len(values) > 1:
             raise StudyError(f"records of different {what} cannot be compared: {', '.join(sorted(values))}")
+    for record in records:
+        study.arm(record.arm)
     for budget in BUDGETS:
-        counts = sorted({record.run.train_images for record in records if record.run.budget == budget})
-        if len(counts) > 1:
-            of_each = " and ".join(f"{count:,}" for count in counts)
-            raise StudyError(f"{budget}: trainings on {of_each} images cannot be compared")
+        runs = [record.run for record in records if record.run.budget == budget]
+        for what, numbers in (
+            ("trainings on", {run.train_images for run in runs}),
+            ("tests on", {run.test.n for run in runs}),
+        ):
+            if len(numbers) > 1:
+                of_each = " and ".join(f"{count:,}" for count in sorted(numbers))
+                raise StudyError(f"{budget}: {what} {of_each} images cannot be compared")
     refuse_twice((record.run.budget, record.arm, record.run.seed) for record in records)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ def ensemble(runs: Sequence[Run], data: ImageSet) -> Ensemble:
         data: the set they were trained on.
 
     Raises:
-        StudyError: if there are fewer than two, one has no network, or they differ in more than the seed.
+        StudyError: if there are fewer than two, one has no network, or they differ in more than the seed, or not in
+            the seed, or were trained on other data.
     """
     if len(runs) < 2:
         raise StudyError(f"an ensemble needs at least two networks, and there are {len(runs)}")
@@ -101,6 +103,8 @@ def ensemble(runs: Sequence[Run], data: ImageSet) -> Ensemble:
     for what, wanted in _common(first).items():
         if any(_common(run)[what] != wanted for run in runs):
             raise StudyError(f"networks of an ensemble must differ in the seed alone, and these differ in {what}")
+    require_distinct(run.seed for run in runs)
+    require_data((run.data for run in runs), data)
     outputs = torch.stack([predict(run.module, data.test_images, data).softmax(1).cpu() for run in runs])
     labels = data.test_labels.cpu()
     return Ensemble(
@@ -120,7 +124,8 @@ def ensemble(runs: Sequence[Run], data: ImageSet) -> Ensemble:
 def _common(run: Run) -> dict[str, object]:
     """Return what the runs of an ensemble share; what is only said about the recipe may have been reworded."""
     recipe = {key: value for key, value in run.recipe.as_dict().items() if key not in WORDS}
-    return {name: getattr(run, name) for name in ("model", "overrides", "data", "budget")} | {"recipe": recipe}
+    same = ("model", "overrides", "data", "train_images", "budget")
+    return {name: getattr(run, name) for name in same} | {"recipe": recipe}
 
 
 def ensemble_name(arm: str, budget: str | None, stand_in: str | None = None) -> str:
@@ -136,6 +141,27 @@ def require_networks(runs: Iterable[Run]) -> None:
     """
     if any(run.module is None for run in runs):
         raise StudyError("a run read from a file has no network: train it in this session, or keep its checkpoint")
+
+
+def require_distinct(networks: Iterable[object]) -> None:
+    """Keep one network, given by its seed or by arm and seed, from counting as several.
+
+    Raises:
+        StudyError: naming one that is there more than once.
+    """
+    number, times = Counter(networks).most_common(1)[0]
+    if times > 1:
+        raise StudyError(f"networks that are averaged must differ, and {number!r} is there {times} times")
+
+
+def require_data(names: Iterable[str], data: ImageSet) -> None:
+    """Check that networks were trained on ``data``; ``names`` are those of the sets that they were trained on.
+
+    Raises:
+        StudyError: if one was trained on another set.
+    """
+    if len(every := {*names, data.name}) > 1:
+        raise StudyError(f"networks trained on different data cannot be averaged: {', '.join(sorted(every))}")
 
 
 def percent(wrong: torch.Tensor) -> float:

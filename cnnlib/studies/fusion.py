@@ -9,7 +9,7 @@ from itertools import combinations
 import torch
 
 from cnnlib.data import ImageSet
-from cnnlib.studies.ensembles import percent, require_networks
+from cnnlib.studies.ensembles import percent, require_data, require_networks
 from cnnlib.studies.errors import StudyError
 from cnnlib.table import Column, Table
 from cnnlib.training import Run, predict
@@ -100,8 +100,7 @@ def fuse(runs: Mapping[str, Run], data: ImageSet) -> Fusion:
     if len(runs) < 2:
         raise StudyError(f"averaging needs at least two networks, and there are {len(runs)}")
     require_networks(runs.values())
-    if len(names := {run.data for run in runs.values()} | {data.name}) > 1:
-        raise StudyError(f"networks trained on different data cannot be averaged: {', '.join(sorted(names))}")
+    require_data((run.data for run in runs.values()), data)
     labels = data.test_labels.cpu()
     outputs = {
         name: predict(run.module, data.test_images, data).double().softmax(1).cpu() for name, run in runs.items()

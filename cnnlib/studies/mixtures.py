@@ -18,7 +18,7 @@ import torch
 
 from cnnlib.data import ImageSet
 from cnnlib.files import write_json
-from cnnlib.studies.ensembles import percent, require_networks
+from cnnlib.studies.ensembles import percent, require_data, require_distinct, require_networks
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.record import Record
 from cnnlib.studies.statistics import summarise
@@ -155,11 +155,15 @@ def mix(study: str, records: Sequence[Record], data: ImageSet) -> Mixtures:
         data: the set they were trained on.
 
     Raises:
-        StudyError: if there are fewer than two, or one has no network.
+        StudyError: if there are fewer than two, one has no network, one is there twice, or was trained on other data.
     """
     if len(records) < 2:
         raise StudyError(f"averaging needs at least two networks, and there are {len(records)}")
     require_networks(record.run for record in records)
+    require_distinct((record.arm, record.run.seed) for record in records)
+    require_data((record.run.data for record in records), data)
+    arms = list(dict.fromkeys(record.arm for record in records))
+    records = sorted(records, key=lambda record: (arms.index(record.arm), record.run.seed))
     labels = data.test_labels.cpu()
     outputs = {
         (record.arm, record.run.seed): predict(record.run.module, data.test_images, data).double().softmax(1).cpu()

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnlib import settings
+from cnnlib.data import ImageSet
 from cnnlib.files import user_path, write_json
 from cnnlib.studies.errors import RecordError
 from cnnlib.studies.schemas import RECORD, validate
 from cnnlib.studies.study import Study
-from cnnlib.training import Run, RunError
+from cnnlib.training import Run
 from cnnlib.training.recipe import WORDS
 
 FORMAT = 1
@@ -62,7 +64,7 @@ class Record:
             validate(content, RECORD)
             probe = Probed(**content["probe"]) if "probe" in content else None
             return cls(study=content["study"], arm=content["arm"], run=Run.from_dict(content["run"]), probe=probe)
-        except (json.JSONDecodeError, UnicodeDecodeError, RunError, RecordError) as error:
+        except (ValueError, RecursionError, OSError, RecordError) as error:
             raise RecordError(f"{path} holds no record of a study ({error}); delete it or fetch it again") from error
 
 
@@ -72,10 +74,10 @@ def file_name(budget: str, arm: str, seed: int, stand_in: str | None = None) -> 
     return f"{budget}-{arm.replace('/', '-')}-seed{seed}{suffix}.json"
 
 
-def check(record: Record, study: Study, path: Path, images: int | None = None) -> None:
+def check(record: Record, study: Study, path: Path, images: ImageSet | None = None) -> None:
     """Compare a record with its name and with the study as it is defined now, but for what is only said of the recipe.
 
-    ``images`` is the number to train on where the study itself does not say it.
+    ``images`` are those to train and test on; without them their numbers are compared where the study says them.
 
     Raises:
         RecordError: naming what differs.
@@ -89,7 +91,8 @@ def check(record: Record, study: Study, path: Path, images: int | None = None) -
         "model": arm.model,
         "overrides": dict(arm.overrides),
         "data": study.data,
-        "train_images": study.train_images(scale) or images or run.train_images,
+        "train_images": len(images.train_labels) if images else study.train_images(scale) or run.train_images,
+        "test_images": len(images.test_labels) if images else scale.images or run.test.n,
         "precision": arm.precision or run.precision,
         **scale.recipe(arm.recipe).as_dict(),
     }
@@ -99,6 +102,7 @@ def check(record: Record, study: Study, path: Path, images: int | None = None) -
         "overrides": run.overrides,
         "data": (run.stands_in_for or run.data).lower().replace("-", ""),
         "train_images": run.train_images,
+        "test_images": run.test.n,
         "precision": run.precision,
         **run.recipe.as_dict(),
     }
@@ -129,7 +133,9 @@ def load_records(study: Study, budget: str | None = None, folder: str | Path | N
 
     Raises:
         RecordError: if one is damaged, belongs to a stand-in data set, or does not fit the study as it is now.
+        UnknownBudget: if there is no such budget.
     """
+    budget = budget and settings.budget(budget)
     records = []
     for path in sorted((user_path(folder or SHIPPED) / study.name).glob(f"{budget or '*'}-*-seed*.json")):
         record = Record.load(path)

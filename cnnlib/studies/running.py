@@ -68,12 +68,16 @@ def run(
         arms that are averaged, from their checkpoints.
 
     Raises:
-        StudyError: if there is no such arm or budget, or no GPU for several jobs.
+        StudyError: if there is no such arm or budget, or no GPU for several jobs, or an argument is of another kind.
         Unfinished: with a folder, when all others are done, if trainings failed, or another process has them in hand.
             It names them, says why, and holds the records of the others.
         RecordError: if a record in the folder does not fit the study as it is now; nothing is trained then.
         ArgumentError: if a seed is negative, or ``jobs`` not positive.
     """
+    if not isinstance(study, Study):
+        raise StudyError(f"run needs a study, not {study!r}; find_study(name) returns one")
+    if isinstance(seeds, int) or isinstance(arms, str):
+        raise StudyError("seeds and arms are sequences, even of one: seeds=[0], arms=['plain20']")
     budget = settings.budget(budget)
     _check_jobs(jobs)
     tasks = _planned(study, budget, seeds, arms, data or load(study.data), folder)
@@ -172,7 +176,7 @@ def _found(study: Study, path: Path | None, images: ImageSet) -> Record | None:
     if path is None or not path.exists():
         return None
     record = Record.load(path)
-    check(record, study, path, len(images.train_labels))
+    check(record, study, path, images)
     return record
 
 
@@ -248,7 +252,7 @@ def _record(
     averaged = label in study.averaged  # so that its network is wanted once more, when all are there
     checkpoint = path.with_suffix(".checkpoint") if path else None
     what = ((arm.model, dict(arm.overrides)), images, equal_time.recipe(scale, arm, lengths.get(label)))
-    with _in_hand(path):
+    with in_hand(path):
         if record := _found(study, path, images):
             if averaged and checkpoint.exists():
                 return replace(record, run=replace(record.run, module=finished_network(*what, checkpoint, seed=seed)))
@@ -274,7 +278,7 @@ def _record(
 
 
 @contextlib.contextmanager
-def _in_hand(path: Path | None) -> Iterator[None]:
+def in_hand(path: Path | None) -> Iterator[None]:
     """Within this context no other process has the training of this record in hand, not even between its parts.
 
     Raises:

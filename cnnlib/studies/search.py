@@ -25,6 +25,7 @@ from cnnlib.settings import BUDGETS
 from cnnlib.studies.comparison import NOTHING, comparable, refuse_twice, verdicts, where_and_how_long
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
 from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, refuse_stand_in
+from cnnlib.studies.running import in_hand
 from cnnlib.studies.schemas import SEARCH, validate
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.table import Column, Table
@@ -192,7 +193,7 @@ class SearchRun:
                     "run": Run.from_dict(content["run"]),
                 }
             )
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, CnnlibError) as error:
+        except (ValueError, RecursionError, OSError, TypeError, CnnlibError) as error:
             raise RecordError(f"{path} holds no record of a search ({error}); delete it or fetch it again") from error
 
 
@@ -216,8 +217,8 @@ def _found_from_dict(values: dict[str, Any]) -> Found:
     )
 
 
-def check(run: SearchRun, path: Path) -> None:
-    """Compare a record with its name and with the scale of its budget as it is now.
+def check(run: SearchRun, path: Path, images: ImageSet | None = None) -> None:
+    """Compare a record with its name, with the scale of its budget as it is now, and with the images to search on.
 
     Raises:
         RecordError: naming what differs.
@@ -226,6 +227,9 @@ def check(run: SearchRun, path: Path) -> None:
     scale = SCALES[run.budget]
     expected = dataclasses.asdict(scale.effort) | {f"recipe.{k}": v for k, v in scale.recipe.as_dict().items()}
     found = dataclasses.asdict(run.effort) | {f"recipe.{k}": v for k, v in run.run.recipe.as_dict().items()}
+    if images:
+        expected["train_images"], found["train_images"] = len(images.train_labels), run.run.train_images
+        expected["test_images"], found["test_images"] = len(images.test_labels), run.run.test.n
     expected["parameters"] = count_parameters(network(run.found.plan, scale.effort.channels))
     found["parameters"] = run.run.parameters
     different = [
@@ -248,7 +252,9 @@ def load_records(budget: str | None = None, folder: str | Path | None = None) ->
 
     Raises:
         RecordError: if one is damaged, was measured on a stand-in, or is not of the search as it is now.
+        UnknownBudget: if there is no such budget.
     """
+    budget = budget and settings.budget(budget)
     runs = []
     for path in sorted((user_path(folder or SHIPPED) / NAME).glob(f"{budget or '*'}-*-seed*.json")):
         run = SearchRun.load(path)
@@ -267,8 +273,8 @@ def with_recorded(live: Sequence[SearchRun]) -> list[SearchRun]:
     return _in_order([*live, *(run for run in recorded if (run.arm, run.seed) not in have)])
 
 
-def _images(run: SearchRun) -> tuple[str, int]:
-    return run.run.data, run.run.train_images
+def _images(run: SearchRun) -> tuple[str, int, int]:
+    return run.run.data, run.run.train_images, run.run.test.n
 
 
 def _in_order(runs: Sequence[SearchRun]) -> list[SearchRun]:
@@ -289,7 +295,8 @@ def run(
 
     Searches see training images only, in two parts. The cells found are trained on all training images, and the test
     images are looked at once, when that is over. With a ``folder`` each is recorded there at once, and the same call
-    after a break skips what is recorded, and one that fails does not stop the others.
+    after a break skips what is recorded, and one that fails does not stop the others. What another process has in hand
+    is left to it.
 
     Args:
         budget: smoke, short, medium or full; default the budget in force (:func:`cnnlib.budget`).
@@ -301,7 +308,8 @@ def run(
 
     Raises:
         StudyError: if there is no such arm.
-        Unfinished: with a folder, at the end, if some failed. It names them, and holds the records of the others.
+        Unfinished: with a folder, at the end, if some failed, or another process has them in hand. It names them, and
+            holds the records of the others.
         ArgumentError: if a seed is negative.
         RecordError: if a record in the folder is not of the search as it is now; nothing is searched then.
         Interrupted: after Ctrl-C. A search that is broken off begins anew.
@@ -325,17 +333,16 @@ def run(
         for arm, seed in product(arms, seeds)
     }
     for path in paths.values():
-        _recorded(path)  # so that one that does not fit is refused now, not after hours of searching
+        _recorded(path, data)  # so that one that does not fit is refused now, not after hours of searching
     runs, failures = [], []
     with contextlib.closing(Progress(progress)) as display:
         for (arm, seed), path in paths.items():
-            if recorded := _recorded(path):
-                runs.append(recorded)
-                continue
             try:
-                runs.append(_one(arm, seed, budget, data, display))
-                if folder:
-                    runs[-1].save(folder)
+                with in_hand(path):
+                    found = _recorded(path, data) or _one(arm, seed, budget, data, display)
+                    if path and not path.exists():
+                        found.save(folder)
+                runs.append(found)
             except (CnnlibError, OSError) as error:  # the latter if the record cannot be written
                 if not folder:
                     raise
@@ -351,12 +358,12 @@ def run(
     return runs
 
 
-def _recorded(path: Path | None) -> SearchRun | None:
-    """Return the record at ``path``, which fits the search, or None if there is none."""
+def _recorded(path: Path | None, images: ImageSet) -> SearchRun | None:
+    """Return the record at ``path``, which fits the search and its images, or None if there is none."""
     if path is None or not path.exists():
         return None
     run = SearchRun.load(path)
-    check(run, path)
+    check(run, path, images)
     return run
 
 
@@ -402,7 +409,9 @@ def table(runs: Sequence[SearchRun]) -> Table:
             one is there twice.
     """
     if len({(run.budget, _images(run)) for run in runs}) != 1:
-        raise StudyError("a table needs searches of one budget and of one data set, on equally many training images")
+        raise StudyError(
+            "a table needs searches of one budget and of one data set, on equally many training images and test images"
+        )
     refuse_twice((run.budget, run.arm, run.seed) for run in runs)
     groups = {arm: [run for run in runs if run.arm == arm] for arm in ARMS}
     groups = {arm: group for arm, group in groups.items() if group}

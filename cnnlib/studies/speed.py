@@ -177,7 +177,7 @@ class Speed:
                 nets=nets and _step_times(nets),
                 **content,
             )
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecordError) as error:
+        except (ValueError, RecursionError, OSError, KeyError, TypeError, AttributeError, RecordError) as error:
             raise RecordError(f"{path} holds no record of times ({error}); delete it or fetch it again") from error
 
 

@@ -4,9 +4,10 @@ A difference counts as shown if the 95 % confidence intervals of the two means d
 Student's: mean ± t s / sqrt(n) with n - 1 degrees of freedom, which for 3 seeds is 4.30 standard errors and not 2
 (Student 1908, "The probable error of a mean"). Two intervals can overlap although a test at the 5 % level would find a
 difference, so for one pair this rule errs on the careful side (Schenker and Gentleman 2001, "On judging the
-significance of differences by examining the overlap between confidence intervals"): of pairs without a difference it
-shows one in about two hundred with 3 seeds. A table of ten arms has 45 pairs, though, and shows a difference that is
-none in about one of seven such tables.
+significance of differences by examining the overlap between confidence intervals"). With 3 seeds it shows one in about
+two hundred of the pairs without a difference if their spreads are alike, one in sixty if one is five times the other,
+and never more than one in twenty. A table of ten arms of like spread has 45 pairs, though, and for each error and
+budget a chance of about one in seven of a difference that is none.
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ def student(degrees: int) -> float:
 
 
 def frontier(items: Iterable[Item], cost: Callable[[Item], float], error: Callable[[Item], float]) -> list[Item]:
-    """Return the items whose error no other one equals or beats at the same or a lower cost, from the cheapest on."""
+    """Return the items whose error no other one equals or beats at the same or a lower cost, from the cheapest on.
+
+    Of several with the same cost and error the first is returned.
+    """
     best: list[Item] = []
     for item in sorted(items, key=lambda item: (cost(item), error(item))):
         if not best or error(item) < error(best[-1]):

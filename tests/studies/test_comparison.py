@@ -208,6 +208,11 @@ def test_what_cannot_be_compared(study, records):
         compare(study, [records[0], dataclasses.replace(records[1], study="other")])
     with pytest.raises(StudyError, match="smoke: trainings on 40 and 50,000 images cannot be compared"):
         compare(study, [on_images(records[0], 50_000), *records[1:]])
+    few = dataclasses.replace(records[0].run, test=dataclasses.replace(records[0].run.test, n=10))
+    with pytest.raises(StudyError, match="smoke: tests on 10 and 40 images cannot be compared"):
+        compare(study, [dataclasses.replace(records[0], run=few), *records[1:]])
+    with pytest.raises(StudyError, match="has no arm 'gone'"):
+        compare(study, [dataclasses.replace(records[0], arm="gone"), *records[1:]])
     invented = dataclasses.replace(records[1], run=dataclasses.replace(records[1].run, data="Shapes-10"))
     with pytest.raises(StudyError, match="different data sets cannot be compared: CIFAR-10, Shapes-10"):
         compare(study, [records[0], invented])
@@ -318,12 +323,20 @@ def test_the_papers_spread_is_shown(study, records):
 
 
 def test_how_often_a_difference_is_shown_that_is_none():
-    """What "How to read this book" says of three seeds: one pair in two hundred, one table of ten rows in seven."""
+    """What "How to read this book" says of three seeds: one pair in two hundred, one table of ten rows in seven.
+
+    Of pairs with unlike spreads more, and at most one in twenty.
+    """
     values = torch.randn(4000, 10, 3, generator=torch.Generator().manual_seed(0)).tolist()
     tables = [[summarise(row) for row in table] for table in values]
     pairs = sum(differ(*table[:2]) for table in tables) / len(tables)
     assert 1 / 400 < pairs < 1 / 130
     assert 1 / 9 < sum(any(starmap(differ, combinations(table, 2))) for table in tables) / len(tables) < 1 / 6
+    for ratio, least, most in ((5, 1 / 80, 1 / 45), (1e6, 0.04, 0.055)):
+        unlike = sum(
+            differ(summarise(wide), summarise([ratio * value for value in narrow])) for wide, narrow, *_ in values
+        )
+        assert least < unlike / len(values) < most
 
 
 def test_what_cannot_be_an_ensemble(data, records):
@@ -334,6 +347,11 @@ def test_what_cannot_be_an_ensemble(data, records):
     with pytest.raises(StudyError, match="differ in overrides"):
         ensemble([records[0].run, records[2].run], data)
     first, second = records[0].run, records[1].run
-    for what, other in (("data", "CIFAR-100"), ("budget", "full"), ("recipe", second.recipe.replace(lr=0.02))):
+    with pytest.raises(StudyError, match="0 is there 2 times"):
+        ensemble([first, first], data)
+    with pytest.raises(StudyError, match="different data cannot be averaged: CIFAR-10, CIFAR-100"):
+        ensemble([first, second], dataclasses.replace(data, name="CIFAR-100"))
+    others = {"data": "CIFAR-100", "budget": "full", "train_images": 7, "recipe": second.recipe.replace(lr=0.02)}
+    for what, other in others.items():
         with pytest.raises(StudyError, match=f"differ in {what}"):
             ensemble([first, dataclasses.replace(second, **{what: other})], data)

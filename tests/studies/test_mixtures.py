@@ -30,7 +30,7 @@ def four(data):
 
 
 def record(arm, seed, *logits):
-    run = SimpleNamespace(module=Says([list(pair) for pair in logits]), seed=seed, budget="smoke")
+    run = SimpleNamespace(module=Says([list(pair) for pair in logits]), seed=seed, budget="smoke", data="CIFAR-10")
     return SimpleNamespace(arm=arm, run=run)
 
 
@@ -55,6 +55,17 @@ def test_every_pair_by_kind(networks, four):
     text = str(mixtures)
     assert "A, 2 seeds" in text
     assert "25.00 ± 0.00" in text
+
+
+def test_the_order_of_the_records_changes_nothing(networks, four):
+    assert mix("test", [networks[0], networks[3], networks[1], networks[2]], four) == mix("test", networks, four)
+
+
+def test_what_cannot_be_averaged(networks, four):
+    with pytest.raises(StudyError, match=r"\('A', 0\) is there 2 times"):
+        mix("test", [*networks, networks[0]], four)
+    with pytest.raises(StudyError, match="different data cannot be averaged: CIFAR-10, CIFAR-100"):
+        mix("test", networks, dataclasses.replace(four, name="CIFAR-100"))
 
 
 def test_three_of_a_kind_and_one_of_each(networks, four):

@@ -404,6 +404,28 @@ def test_a_broken_off_study_carries_on(study, data, tmp_path, monkeypatch):
     ]
 
 
+def test_a_record_of_another_test_is_refused(study, data, tmp_path):
+    (record,) = go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+    few = dataclasses.replace(record.run, test=dataclasses.replace(record.run.test, n=10))
+    dataclasses.replace(record, run=few).save(tmp_path)
+    for again in (load_records, lambda study, **options: go(study, data, **options)):
+        with pytest.raises(RecordError, match="test_images is 10, not 40"):
+            again(study, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"study": "degradation"}, r"run needs a study, not 'degradation'; find_study\(name\) returns one"),
+        ({"seeds": 0}, "are sequences"),
+        ({"arms": "wide"}, "are sequences"),
+    ],
+)
+def test_arguments_of_another_kind_are_explained(study, data, arguments, message):
+    with pytest.raises(StudyError, match=message):
+        go(arguments.pop("study", study), data, **arguments)
+
+
 def test_a_record_that_cannot_be_written_stops_no_other(study, data, tmp_path, monkeypatch):
     def full(record, folder, save=Record.save):
         if (record.arm, record.run.seed) == ("wide", 1):
@@ -649,12 +671,33 @@ def test_a_record_of_an_arm_that_is_gone(study, data, tmp_path):
         load_records(dataclasses.replace(study, arms={"wide": study.arms["wide"]}), folder=tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": 1, "study": "test", "arm": "wide", "run": {}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[1]",
+        100_000 * "[",
+        '{"seed": 1' + 5000 * "0" + "}",
+        '{"format": 1, "study": "test", "arm": "wide", "run": {}}',
+    ],
+)
 def test_a_damaged_record_is_named(study, tmp_path, content):
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "smoke-wide-seed0.json").write_text(content)
     with pytest.raises(RecordError, match=r"smoke-wide-seed0.json holds no record"):
         load_records(study, folder=tmp_path)
+
+
+def test_a_folder_in_the_place_of_a_record_is_named(study, tmp_path):
+    (tmp_path / "test" / "smoke-wide-seed0.json").mkdir(parents=True)
+    with pytest.raises(RecordError, match=r"smoke-wide-seed0.json holds no record .*Is a directory"):
+        load_records(study, folder=tmp_path)
+
+
+def test_an_unknown_budget_is_not_taken_for_one_without_records(study):
+    with pytest.raises(UnknownBudget):
+        load_records(study, "hugo")
 
 
 def test_stand_ins_never_mix_with_records(study, data, stand_in, tmp_path):

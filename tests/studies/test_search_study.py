@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cnnlib.data import shapes10
+from cnnlib.files import locked
 from cnnlib.measure import count_parameters
 from cnnlib.search import network
 from cnnlib.studies import RecordError, StudyError, Unfinished, search
@@ -81,6 +82,11 @@ def test_nothing_is_searched_beside_a_record_that_does_not_fit(runs, images, tmp
         search.run(budget="smoke", data=images, folder=tmp_path, progress=False)
 
 
+def test_a_record_on_other_images_is_refused(runs, folder, images):
+    with pytest.raises(RecordError, match="test_images is 128, not 20"):
+        search.run(budget="smoke", data=images.subset(128, test=20), folder=folder, progress=False)
+
+
 def test_seeds_are_recorded_one_by_one(images, tmp_path, monkeypatch):
     one, made = search._one, []
 
@@ -99,6 +105,17 @@ def test_seeds_are_recorded_one_by_one(images, tmp_path, monkeypatch):
     made.clear()
     assert [run.seed for run in search.run(**options, progress=False)] == [0, 1, 2]
     assert made == [2]
+
+
+def test_what_another_process_searches_is_left_to_it(images, tmp_path):
+    options = {"budget": "smoke", "arms": ["none"], "seeds": [0, 1], "data": images, "folder": tmp_path}
+    with (
+        locked(tmp_path / "search" / "smoke-none-seed1.json", wait=False),
+        pytest.raises(Unfinished, match="none, seed 1: another process has it in hand") as error,
+    ):
+        search.run(**options, progress=False)
+    assert [run.seed for run in error.value.finished] == [0]
+    assert [run.seed for run in search.run(**options, progress=False)] == [0, 1]
 
 
 def test_a_way_that_fails_does_not_stop_the_others(images, tmp_path, monkeypatch):

@@ -21,6 +21,13 @@ def test_without_a_name_the_studies_are_listed(cnn):
         assert study.question in out
 
 
+@pytest.mark.parametrize("options", [["--budget", "smoke"], ["--seeds", "0"], ["--publish"], ["--jobs", "8"]])
+def test_options_without_a_name_are_not_ignored(cnn, options):
+    status, out, err = cnn("study", *options)
+    assert (status, out) == (2, "")
+    assert "name a study, or give --all" in err
+
+
 def test_a_study_is_run_compared_and_recorded(cnn, study, tmp_path):
     status, out, err = cnn("study", "test", "--budget", "smoke")
     assert status == 0

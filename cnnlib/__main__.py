@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -41,10 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     After Ctrl-C the process ignores every further one.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # the tables' signs, in a terminal that knows ASCII only
     try:
         options = parser().parse_args(arguments)
         status = options.run(options) or 0
-        sys.stdout.flush()  # now, while a reader that went away is no error
+        if sys.stdout:  # there is none if the shell has closed it
+            sys.stdout.flush()  # now, while a reader that went away is no error
         return status
     except CnnlibError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,13 +58,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of `python -m cnnlib models | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        _drop_output()
         return 0
     except OSError as error:
-        if not error.filename:
+        if error.filename:
+            print(f"error: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
+        elif _output_fails():
+            _drop_output()
+            print(f"error: cannot write the output: {error.strerror}; send it elsewhere", file=sys.stderr)
+        else:
             raise
-        print(f"error: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
+
+
+def _output_fails() -> bool:
+    """Tell whether standard output takes nothing more: the error of a failed write does not name it."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, or it would fail once more at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

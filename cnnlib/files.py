@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -27,8 +28,8 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         OSError: naming a file, if it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = _beside(path, ".partial")
+    _make_folder(path.parent)
     with locked(partial, wait=True):
         try:
             with partial.open("wb") as file:
@@ -43,6 +44,37 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
             partial.unlink(missing_ok=True)
 
 
+def check_writable(path: str | Path) -> None:
+    """See that :func:`replacing` can write ``path``, and leave what is there alone. Folders are made.
+
+    Raises:
+        OSError: if it cannot.
+    """
+    partial = _beside(Path(path), ".partial")
+    _make_folder(partial.parent)
+    with locked(partial, wait=True):
+        partial.open("wb").close()
+        partial.unlink()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # "File exists" would not say what is wrong with it
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """Return the path of a file beside another, named after it.
+
+    Raises:
+        IsADirectoryError: if the path has no name, as ``.`` and ``/`` have none.
+    """
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return path.with_name(f"{path.name}{ending}")
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Within this context nobody else, in this process or another, is in one of the same path.
@@ -52,8 +84,9 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
 
     Raises:
         filelock.Timeout: if somebody else is, and this one shall not ``wait``.
+        IsADirectoryError: if the path has no name.
     """
-    beside = path.with_name(f"{path.name}.lock")
+    beside = _beside(path, ".lock")
     lock = filelock.FileLock(beside)
     try:
         lock.acquire(blocking=wait)

@@ -28,9 +28,11 @@ def budget(name: str | None = None) -> str:
     Raises:
         UnknownBudget: if the name is not one of :data:`BUDGETS`.
     """
-    name = name or os.environ.get("CNNLIB_BUDGET") or ("medium" if device().type == "cuda" else "short")
+    from_environment = not name and os.environ.get("CNNLIB_BUDGET")
+    name = name or from_environment or ("medium" if device().type == "cuda" else "short")
     if name not in BUDGETS:
-        raise UnknownBudget(f"unknown budget {name!r}; set CNNLIB_BUDGET to one of {', '.join(BUDGETS)}")
+        advice = "set CNNLIB_BUDGET to" if from_environment else "choose"
+        raise UnknownBudget(f"unknown budget {name!r}; {advice} one of {', '.join(BUDGETS)}")
     return name
 
 
@@ -44,13 +46,15 @@ def device(name: torch.device | str | None = None) -> torch.device:
     """
     import torch
 
-    name = name or os.environ.get("CNNLIB_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    from_environment = not name and os.environ.get("CNNLIB_DEVICE")
+    name = name or from_environment or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         count = torch.get_device_module(device).device_count()
-    except RuntimeError:  # PyTorch knows no device of this name
+    except (RuntimeError, TypeError):  # PyTorch knows no device of this name
         count = 0
     if not count or (device.index or 0) >= count:
         there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        raise UnknownDevice(f"there is no device {str(name)!r} here; use {' or '.join(there)}")
+        whose = ", in CNNLIB_DEVICE, which names it" if from_environment else ""
+        raise UnknownDevice(f"there is no device {str(name)!r} here; use {' or '.join(there)}{whose}")
     return device

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cnnlib.files import write_json
+from cnnlib.files import check_writable, write_json
 
 
 def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path, monkeypatch):
@@ -39,3 +39,17 @@ def test_writers_of_one_file_take_turns(tmp_path):
     assert not failures
     assert all(len(content) == 2000 and len(set(content)) == 1 for content in read)
     assert [file.name for file in tmp_path.iterdir()] == ["one.json"]
+
+
+def test_a_probe_leaves_what_is_there_alone(tmp_path):
+    path = write_json(tmp_path / "one.json", [1])
+    check_writable(path)
+    check_writable(tmp_path / "new" / "two.json")
+    assert json.loads(path.read_text()) == [1]
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["new", "one.json"]
+
+
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_path_without_a_name_is_an_error_of_the_system(path):
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
+        write_json(path, [1])

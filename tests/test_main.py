@@ -56,6 +56,35 @@ def test_a_reader_that_goes_away_early_is_no_error_of_buffered_output():
     assert process.stdout.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line(unbuffered):
+    with open("/dev/full", "wb") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "cnnlib", "models", "lenet"],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    message = "error: cannot write the output: No space left on device; send it elsewhere\n"
+    assert (process.returncode, process.stderr) == (2, message)
+
+
+def test_no_output_at_all_is_no_error():
+    command = f"{shlex.quote(sys.executable)} -m cnnlib models lenet >&-"
+    process = subprocess.run(["bash", "-c", command], capture_output=True)
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_a_terminal_without_the_signs_of_the_tables_gets_others():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    process = subprocess.run(
+        [sys.executable, "-m", "cnnlib", "models", "resnet110"], env=environment, capture_output=True
+    )
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert b" 6.61 ? 0.16 %" in process.stdout
+
+
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--help"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import cnnlib
-from cnnlib.settings import UnknownDevice
+from cnnlib.settings import UnknownBudget, UnknownDevice
 
 
 def test_the_argument_goes_before_the_environment(monkeypatch):
@@ -31,3 +31,19 @@ def test_the_gpus_that_are_there_are_named(monkeypatch):
     assert cnnlib.device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(UnknownDevice, match="no device 'cuda:2' here; use cpu or cuda:0 or cuda:1"):
         cnnlib.device("cuda:2")
+
+
+def test_what_the_environment_names_is_to_be_mended_there(monkeypatch):
+    monkeypatch.setenv("CNNLIB_DEVICE", "gpu")
+    with pytest.raises(UnknownDevice, match=r"use cpu.*, in CNNLIB_DEVICE, which names it$"):
+        cnnlib.device()
+    monkeypatch.setenv("CNNLIB_BUDGET", "large")
+    with pytest.raises(UnknownBudget, match="unknown budget 'large'; set CNNLIB_BUDGET to one of smoke, "):
+        cnnlib.budget()
+    with pytest.raises(UnknownBudget, match="unknown budget 'huge'; choose one of smoke, "):
+        cnnlib.budget("huge")
+
+
+def test_a_device_that_is_no_name_is_one_clear_error():
+    with pytest.raises(UnknownDevice, match=r"no device '2\.5' here"):
+        cnnlib.device(2.5)

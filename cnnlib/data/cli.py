@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from cnnlib.data.cifar import NAMES, cache_folder, data_folder, fetch, load, verify
 from cnnlib.data.images import DataError, ImageSet
+from cnnlib.files import user_path
 
 ENVIRONMENT = """environment:
   CNNLIB_DATA     absolute path of a folder that holds cifar-10-batches-py; must verify if set
@@ -40,7 +42,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
     command = commands.add_parser("show", help="sizes, classes, mean and deviation, and a picture of samples")
     command.add_argument("name", nargs="?", default="cifar10", choices=NAMES)
-    command.add_argument("--out", metavar="FILE.png", help="write samples, a row for each class")
+    command.add_argument("--out", type=user_path, metavar="FILE.png", help="write samples, a row for each class")
     command.set_defaults(run=_show)
 
 
@@ -60,7 +62,10 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> None:
-    data = load(options.name)
+    from cnnlib.training.cli import warnings_in_a_line
+
+    with warnings_in_a_line():
+        data = load(options.name)
     print(data)
     print(f"from     {data.origin}")
     print(f"classes  {', '.join(data.classes)}")
@@ -71,7 +76,7 @@ def _show(options: argparse.Namespace) -> None:
         print(f"samples  {options.out}, one row for each class")
 
 
-def _write_samples(data: ImageSet, file: str, columns: int = 12, scale: int = 2) -> None:
+def _write_samples(data: ImageSet, file: Path, columns: int = 12, scale: int = 2) -> None:
     import torch
     from torchvision.utils import make_grid, save_image
 
@@ -80,5 +85,8 @@ def _write_samples(data: ImageSet, file: str, columns: int = 12, scale: int = 2)
     grid = make_grid(torch.cat(rows), nrow=columns).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
     try:
         save_image(grid / 255, file)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be written: {error}") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{file} cannot be written: {reason}; name a file in a folder that there is") from error
+    except ValueError as error:  # Pillow knows no format of this ending
+        raise DataError(f"{file} cannot be written: {error}; give it the ending .png") from error

@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
+MOST_CLASSES = 100_000
+"""With more of them the weights of the last layer may not fit in memory."""
+MOST_PIXELS = 100_000
+"""Height or width of an image; with some more of them numbers become too large for PyTorch to count."""
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add both commands to the parser of ``python -m cnnlib``."""
@@ -38,25 +43,36 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 
 
 def _input_size(options: argparse.Namespace) -> tuple[int, int, int]:
+    from cnnlib.measure.errors import BadArgument
     from cnnlib.models import card
 
     channels, height, width = card(options.model).input_size
     if options.size is not None:
         height = width = options.size
-    return tuple(options.input or (channels, height, width))
+    size = tuple(options.input or (channels, height, width))
+    if max(size) > MOST_PIXELS:
+        raise BadArgument(f"an image has at most {MOST_PIXELS:,} pixels a side, not {max(size)}; give a smaller one")
+    return size
 
 
 def _summary(options: argparse.Namespace) -> None:
     from cnnlib.measure import layer_table
-    from cnnlib.models import create
+    from cnnlib.models import BadOption, card, create
 
+    size = _input_size(options)
     overrides = {} if options.classes is None else {"num_classes": options.classes}
+    if options.classes is not None and not 1 <= options.classes <= MOST_CLASSES:
+        raise BadOption(
+            f"{card(options.model).name} cannot be built with num_classes={options.classes}: there must be 1 to "
+            f"{MOST_CLASSES:,} classes"
+        )
     model: nn.Module = create(options.model, **overrides)
-    print(layer_table(model, _input_size(options), depth=options.depth))
+    print(layer_table(model, size, depth=options.depth))
 
 
 def _receptive_field(options: argparse.Namespace) -> None:
     from cnnlib.measure import receptive_field
     from cnnlib.models import create
 
-    print(receptive_field(create(options.model), _input_size(options)))
+    size = _input_size(options)
+    print(receptive_field(create(options.model), size))

@@ -65,7 +65,9 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     speed.add_argument(
         "--out", type=user_path, default=Path("runs/speed.json"), metavar="FILE", help="(runs/speed.json)"
     )
-    speed.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    speed.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1; default: CNNLIB_DEVICE, else a GPU if there is one"
+    )
     speed.add_argument("--precision", metavar="P", help="fp32, bf16 or fp16; default: the fastest of the hardware")
     speed.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each is timed (5)")
     speed.add_argument("--layers-only", action="store_true", help="leave the networks out")
@@ -74,7 +76,11 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--budget", metavar="B", help="smoke, short, medium or full; default: CNNLIB_BUDGET")
+    parser.add_argument(
+        "--budget",
+        metavar="B",
+        help="smoke, short, medium or full; default: CNNLIB_BUDGET, else medium with a GPU and short without",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", metavar="K", help="default: those of the budget")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
     parser.add_argument(
@@ -96,7 +102,7 @@ def run_study(options: argparse.Namespace) -> None:
     from cnnlib import settings
     from cnnlib.studies import STUDIES, StudyError, Unfinished, find_study, run, run_studies
     from cnnlib.studies.record import in_order
-    from cnnlib.training.cli import check_folder, load_data, use_threads
+    from cnnlib.training.cli import check_folder, load_data, use_threads, warnings_in_a_line
 
     if options.names and options.all:
         raise StudyError(f"--all runs every study; leave out {' '.join(options.names)}, or --all")
@@ -124,11 +130,12 @@ def run_study(options: argparse.Namespace) -> None:
     settled["progress"] = not options.quiet
     errors: list[Exception] = []
     try:
-        if len(chosen) == 1:
-            (study,) = chosen
-            records = {study.name: run(study, arms=options.arms, data=data[study.data], **settled)}
-        else:
-            records = run_studies(chosen, data=data, **settled)
+        with warnings_in_a_line():
+            if len(chosen) == 1:
+                (study,) = chosen
+                records = {study.name: run(study, arms=options.arms, data=data[study.data], **settled)}
+            else:
+                records = run_studies(chosen, data=data, **settled)
     except Unfinished as error:
         errors.append(error)
         records = {

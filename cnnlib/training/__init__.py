@@ -12,6 +12,7 @@ from cnnlib.training.errors import (
     ProcessError,
     RecipeError,
     RunError,
+    TrainingWarning,
 )
 from cnnlib.training.evaluation import Evaluation, evaluate, predict
 from cnnlib.training.progress import Progress

@@ -7,7 +7,9 @@ import functools
 import itertools
 import math
 import multiprocessing
+import signal
 import statistics
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -26,10 +28,11 @@ from cnnlib.data import ImageSet
 from cnnlib.data.augment import normalise
 from cnnlib.models import create
 from cnnlib.table import Column, Table
-from cnnlib.training import hardware, memory
+from cnnlib.training import hardware, interrupts, memory
 from cnnlib.training.batches import Batches
 from cnnlib.training.errors import BenchError, check_at_least
 from cnnlib.training.graphs import STEPS_BEFORE, GraphStep, can_be_recorded
+from cnnlib.training.network import check_channels
 from cnnlib.training.recipe import Recipe, recipe_for
 from cnnlib.training.run import conditions
 from cnnlib.training.step import AUTOCAST, Step
@@ -215,13 +218,15 @@ def bench(
 
     Raises:
         BenchError: if one of the loops fails.
-        ArgumentError: if an argument makes no sense.
+        ArgumentError: if an argument makes no sense, or the model takes images of other channels.
+        UnknownModel: if there is no such model.
         UnknownDevice: if this machine has no such device.
     """
     check_at_least(1, rounds=rounds, steps=steps)
     check_at_least(0, workers=workers)
     device = settings.device(device)
     precision = hardware.precision(device, precision)
+    check_channels(model, data)
     recipe = recipe_for(model).replace(batch_size=batch_size)
     images = batch_size * steps
     recipe.steps_per_epoch(len(data.train_labels[:images]))
@@ -229,6 +234,10 @@ def bench(
         data, train_images=data.train_images[:images].clone(), train_labels=data.train_labels[:images].clone()
     )
     loops = ladder(device, precision, workers=workers, compile=compile)
+    try:
+        moved = bytes_moved(model, data, batch_size)
+    except Exception as error:  # so would the first of the loops, half a minute later
+        raise _failed(next(iter(loops)), _in_words(error)) from error
     threads = torch.get_num_threads()
     speeds: dict[str, list[float]] = {label: [] for label in loops}
     alone: list[float] = []
@@ -250,7 +259,7 @@ def bench(
         hardware=conditions(hardware.device_in_words(device), device.type, threads, precision, compiled=compile),
         speeds={label: tuple(values[cold:]) for label, values in speeds.items()},
         operations=hardware.operations_per_image(_network(model, data), torch.zeros(1, *image)),
-        bytes=bytes_moved(model, data, batch_size) / batch_size,
+        bytes=moved / batch_size,
         limits={name: limits(device, name) for name in dict.fromkeys(("fp32", precision))},
         convolutions=tuple(alone[cold:]),
     )
@@ -270,7 +279,10 @@ def _in_a_process(label: str, loop: tuple) -> Iterator[Callable[[], float]]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_take_turns, args=(theirs, *loop))  # not a daemon: it has workers of its own
-    process.start()
+    # Ctrl-C is this process's to handle: the new one inherits that it is ignored, and would end in a traceback.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    with interrupts.ignored() if in_main_thread else contextlib.nullcontext():
+        process.start()
     theirs.close()
 
     def turn() -> float:
@@ -280,14 +292,25 @@ def _in_a_process(label: str, loop: tuple) -> Iterator[Callable[[], float]]:
         except (EOFError, OSError) as error:
             raise BenchError(f"the process of “{label}” has died; is there enough memory?") from error
         if isinstance(answer, str):
-            raise BenchError(f"“{label}” failed: {answer}")
+            raise _failed(label, answer)
         return answer
 
     try:
         yield turn
+    except BaseException:
+        process.terminate()  # it may be starting, or within an epoch that nobody wants any more
+        raise
     finally:
         ours.close()  # the process ends where it waits
         process.join()
+
+
+def _failed(label: str, reason: str) -> BenchError:
+    return BenchError(f"“{label}” failed: {reason}")
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _take_turns(connection: Connection, loop: Loop, data: ImageSet, model: str, recipe: Recipe, *settings: Any) -> None:
@@ -296,13 +319,15 @@ def _take_turns(connection: Connection, loop: Loop, data: ImageSet, model: str, 
     torch.set_num_threads(threads)
     epochs = train(loop, data, model, recipe, workers, torch.device(device))
     with contextlib.suppress(EOFError, KeyboardInterrupt):
+        # Ctrl-C is ignored, see _in_a_process, which ends this one; from here on in good order, with its workers.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         while connection.recv():
             try:
                 since = time.perf_counter()
                 images = next(epochs)
                 connection.send(images / (time.perf_counter() - since))
             except Exception as error:
-                connection.send(f"{type(error).__name__}: {error}")
+                connection.send(_in_words(error))
 
 
 def train(loop: Loop, data: ImageSet, model: str, recipe: Recipe, workers: int, device: torch.device) -> Iterator[int]:

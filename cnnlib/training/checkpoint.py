@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,16 @@ from typing import Any
 import filelock
 import torch
 
-from cnnlib.files import locked, reason, replacing
+from cnnlib.errors import CnnlibError
+from cnnlib.files import check_writable, locked, reason, replacing
 from cnnlib.training.errors import CheckpointError, CheckpointMismatch
 from cnnlib.training.recipe import WORDS
 
 FORMAT = 1
+ZIP = b"PK\x03\x04"
+"""How every checkpoint begins, since PyTorch writes archives."""
+Saved = tuple[dict[str, Any], dict[str, Any]]
+"""Identity and state."""
 
 
 @contextlib.contextmanager
@@ -23,7 +29,7 @@ def held(path: Path | None) -> Iterator[None]:
     """Within this context no other training uses the checkpoint; two would write over each other's state.
 
     Raises:
-        CheckpointError: if another training does.
+        CheckpointError: if another training does, or the path is none of a file.
     """
     with contextlib.ExitStack() as stack:
         if path:
@@ -32,7 +38,21 @@ def held(path: Path | None) -> Iterator[None]:
             except filelock.Timeout:
                 said = f"another training uses the checkpoint {path} at this moment"
                 raise CheckpointError(f"{said}; wait for its end, or give another path") from None
+            except IsADirectoryError:
+                raise _no_file(path) from None
         yield
+
+
+def check_can_be_written(path: Path) -> None:
+    """See that a checkpoint can be written: before the training, and not when its first state is to be saved.
+
+    Raises:
+        CheckpointError: if it cannot.
+    """
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write the checkpoint {path}: {reason(error)}; give another path") from error
 
 
 def write(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
@@ -53,7 +73,7 @@ def write(path: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
         raise CheckpointError(f"cannot write the checkpoint {path}: {reason(error)}") from error
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def read(path: Path) -> Saved | None:
     """Return identity and state of a checkpoint, its tensors on the CPU, or None if there is no such file.
 
     The file is read as data: nothing in it is executed.
@@ -64,23 +84,59 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     try:
         if not path.exists():
             return None
+        if not path.is_file():
+            raise _no_file(path)
+        with path.open("rb") as file:
+            begins = file.read(len(ZIP))
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {reason(error)}") from error
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not a file; give the path of the checkpoint itself")
+    if not ZIP.startswith(begins) and not zipfile.is_zipfile(path):
+        raise _no_checkpoint(path)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not compare checksums
         if damaged:
             raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged byte leads to: reading it raises a dozen kinds
         known = isinstance(error, zipfile.BadZipFile | OSError)
         raise _damaged(path, str(error) if known else "it holds something else") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # it is whole, so that it is somebody else's
+        raise _no_checkpoint(path) from error
     match content:
         case {"format": version, "identity": dict(identity), "state": dict(state)} if version == FORMAT:
             return identity, state
-    raise _damaged(path, "it holds something else")
+        case {"format": _}:
+            raise _damaged(path, "it holds something else")
+    raise _no_checkpoint(path)
+
+
+@contextlib.contextmanager
+def damage_explained(path: Path) -> Iterator[None]:
+    """Within this context, in which a state is taken back, one that lacks something is one clear error.
+
+    Raises:
+        CheckpointError: in the place of what Python and PyTorch raise.
+    """
+    try:
+        yield
+    except (CnnlibError, torch.OutOfMemoryError):
+        raise
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else textwrap.shorten(str(error), 200)
+        raise CheckpointError(
+            f"the checkpoint {path} is damaged, or that of another network ({what}); give another path, or delete it "
+            "to train from the start"
+        ) from error
+
+
+def _no_file(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is not a file; give the path of the checkpoint itself")
+
+
+def _no_checkpoint(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is no checkpoint of cnnlib; give another path")
 
 
 def _damaged(path: Path, reason: str) -> CheckpointError:

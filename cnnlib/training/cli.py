@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -10,6 +11,7 @@ import re
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +47,10 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     )
     train.add_argument("model", metavar="MODEL", help="a name that `python -m cnnlib models` lists")
     train.add_argument(
-        "--recipe", metavar="NAME", help="a paper's recipe by name; default: the model family's, or AlexNet's"
+        "--recipe",
+        metavar="NAME",
+        help="a paper's recipe by name; default: the model family's, or AlexNet's where none is known; "
+        "of ImageNet's models on ImageNet: resnet-imagenet",
     )
     length = train.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float, metavar="N", help="shorten the recipe to N passes over the data")
@@ -65,8 +70,9 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--out", type=user_path, default=Path("runs"), metavar="DIR", help="folder of the records (runs)"
     )
-    train.add_argument("--checkpoint", type=user_path, metavar="PATH", help="default: beside the record")
-    train.add_argument("--no-checkpoint", action="store_true", help="save no state on the way")
+    state = train.add_mutually_exclusive_group()
+    state.add_argument("--checkpoint", type=user_path, metavar="PATH", help="default: beside the record")
+    state.add_argument("--no-checkpoint", action="store_true", help="save no state on the way")
     _add_common(train, "cifar10 (default), cifar100, shapes10 or imagenet")
     train.add_argument(
         "--root", type=Path, metavar="DIR", help="folder that holds the data set; of ImageNet: DIR/train, DIR/val"
@@ -93,8 +99,10 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser, data: str) -> None:
-    parser.add_argument("--data", default="cifar10", metavar="NAME", help=data)
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; default: a GPU if there is one")
+    parser.add_argument("--data", type=_data_name, default="cifar10", metavar="NAME", help=data)
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1; default: CNNLIB_DEVICE, else a GPU if there is one"
+    )
     parser.add_argument(
         "--precision", metavar="P", help="fp32, bf16 or fp16; default: the fastest that the hardware itself computes in"
     )
@@ -102,14 +110,24 @@ def _add_common(parser: argparse.ArgumentParser, data: str) -> None:
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
+def _data_name(text: str) -> str:
+    """Return a data set's name as all that compare it spell it."""
+    return text.lower().replace("-", "")
+
+
 def run_train(options: argparse.Namespace) -> None:
-    """Train, print the result, save the record and the weights."""
+    """Train, print the result, save the record and the weights.
+
+    Raises:
+        ArgumentError: if an option does not suit the data.
+    """
     import torch
 
     from cnnlib.data import ImageFolders
     from cnnlib.files import reason, replacing
     from cnnlib.training import RunError, distributed, fit
 
+    _refuse_idle_options(options)
     use_threads(options.threads)
     processes = distributed.join(options.device)
     recipe = _recipe(options)
@@ -122,18 +140,19 @@ def run_train(options: argparse.Namespace) -> None:
     checkpoint = None if options.no_checkpoint else options.checkpoint or state
     if processes.is_first:
         check_folder(options.out)
-    run = fit(
-        (options.model, overrides),
-        data,
-        recipe,
-        seed=options.seed,
-        device=options.device,
-        precision=options.precision,
-        compile=options.compile,
-        sync_bn=options.sync_bn,
-        checkpoint=checkpoint,
-        progress=not options.quiet,
-    )
+    with warnings_in_a_line():
+        run = fit(
+            (options.model, overrides),
+            data,
+            recipe,
+            seed=options.seed,
+            device=options.device,
+            precision=options.precision,
+            compile=options.compile,
+            sync_bn=options.sync_bn,
+            checkpoint=checkpoint,
+            progress=not options.quiet,
+        )
     if not processes.is_first:
         return
     try:
@@ -156,7 +175,7 @@ def run_bench(options: argparse.Namespace) -> None:
     from cnnlib.data import NAMES, DataError
     from cnnlib.training.bench import bench
 
-    if options.data.lower() == "imagenet":
+    if options.data == "imagenet":
         raise DataError(f"bench times trainings on images in memory: choose one of {', '.join(NAMES)}")
     use_threads(options.threads)
     print(
@@ -176,20 +195,38 @@ def run_bench(options: argparse.Namespace) -> None:
 
 def load_data(name: str, root: Path | None = None, *, progress: bool, say: bool = True) -> Images:
     """Load a data set; say what it is, unless another process does, and loudly if it is a stand-in."""
-    from cnnlib.data import StandInWarning, load
+    from cnnlib.data import load
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", StandInWarning)
+    with warnings_in_a_line():
+        if not say:
+            warnings.simplefilter("ignore")
         data = load(name, root, progress=progress and say)
-    if not say:
-        return data
-    for warning in caught:
-        if issubclass(warning.category, StandInWarning):
-            print(f"*** {warning.message} ***", file=sys.stderr)
-        else:
-            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-    print(data, file=sys.stderr)
+    if say:
+        print(data, file=sys.stderr)
     return data
+
+
+@contextlib.contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+    """Within this context what this package warns of is a line on stderr, without the place in its code."""
+    from cnnlib.data import StandInWarning
+    from cnnlib.training import TrainingWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", StandInWarning)
+        warnings.simplefilter("always", TrainingWarning)
+        show_place = warnings.showwarning
+
+        def show(message: Warning, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, StandInWarning):
+                print(f"*** {message} ***", file=sys.stderr)
+            elif issubclass(category, TrainingWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                show_place(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def check_folder(folder: Path) -> None:
@@ -224,6 +261,21 @@ def use_threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
+def _refuse_idle_options(options: argparse.Namespace) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        ArgumentError: naming the option.
+    """
+    from cnnlib.data import NAMES
+    from cnnlib.training import ArgumentError
+
+    if options.root and options.data == "shapes10":
+        raise ArgumentError("shapes10 is drawn, and read from no folder; leave out --root")
+    if options.workers is not None and options.data in NAMES:
+        raise ArgumentError(f"{options.data} lies in memory, and no processes read it from files; leave out --workers")
+
+
 def _recipe(options: argparse.Namespace) -> Recipe:
     from cnnlib.models import card
     from cnnlib.training import find_recipe, recipe_for
@@ -231,7 +283,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     model = card(options.model)
     if options.recipe:
         recipe = find_recipe(options.recipe)
-    elif options.data.lower() == "imagenet" and model.dataset == "ImageNet":
+    elif options.data == "imagenet" and model.dataset == "ImageNet":
         recipe = find_recipe("resnet-imagenet")
     else:
         recipe = recipe_for(model.name)

@@ -25,10 +25,12 @@ from cnnlib.training import distributed, hardware, memory
 from cnnlib.training.batches import batches_of
 from cnnlib.training.distributed import Processes
 from cnnlib.training.errors import (
+    ArgumentError,
     CheckpointError,
     Diverged,
     Interrupted,
     RecipeError,
+    TrainingWarning,
     check_at_least,
     memory_errors_explained,
 )
@@ -37,7 +39,7 @@ from cnnlib.training.graphs import STEPS_BEFORE, step_for
 from cnnlib.training.interrupts import Interrupts
 from cnnlib.training.network import Model, build
 from cnnlib.training.progress import Progress
-from cnnlib.training.recipe import Recipe, find_recipe
+from cnnlib.training.recipe import RECIPES, Recipe, find_recipe
 from cnnlib.training.run import Point, Run, conditions, title
 
 STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 50}
@@ -75,7 +77,8 @@ def fit(
 
     With ``checkpoint`` the training can be killed at any time: the same call continues it and ends with the same
     numbers, with the number of threads, the precision and the compilation that it began with. The file stays when the
-    training is over, and the same call then returns the finished run, network included, at once.
+    training is over, and the same call then returns the finished run, network included, at once. If the last state
+    cannot be saved, the run is returned with a warning.
 
     In a script that ``torchrun`` has started several times, its processes train the network together. Each takes its
     share of every batch, so that the batch size remains the recipe's, and gets the finished run; only the first writes
@@ -108,6 +111,7 @@ def fit(
 
     Raises:
         ArgumentError: if an argument makes no sense, or the network has fewer outputs than there are classes.
+        UnknownBudget: if there is no such budget.
         RecipeError: if the recipe is unknown, the training set smaller than a batch, or a batch cannot be shared.
         DataError: if there are no test images, or an image in a file cannot be read.
         UnknownModel: if there is no such model.
@@ -120,8 +124,16 @@ def fit(
         Interrupted: after Ctrl-C, when the state has been saved.
     """
     check_at_least(1, log_every=log_every, evaluate_every=evaluate_every)
+    if not (isinstance(checkpoint_every, int | float) and checkpoint_every >= 0):
+        raise ArgumentError(f"checkpoint_every must be a number of seconds, at least 0, not {checkpoint_every!r}")
+    if budget is not None:
+        settings.budget(budget)
+    if not isinstance(data, Images):
+        raise ArgumentError(f"data must be a set of images, such as cnnlib.load_data('cifar10'), not {data!r}")
     seed = hardware.checked_seed(seed)
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    if not isinstance(recipe, Recipe):
+        raise ArgumentError(f"recipe must be a cnnlib.Recipe, or the name of one in cnnlib.RECIPES, not {recipe!r}")
     processes = distributed.join(device)
     device = processes.device
     if sync_bn and device.type != "cuda":
@@ -140,9 +152,19 @@ def fit(
             memory.kept(device),
             hardware.reproducible(device),
         ):
-            saved = processes.from_first(checkpoints.read(path) if path and processes.is_first else None)
+            saved = processes.from_first(_begun(path) if path and processes.is_first else None)
             begun = saved[0] if saved else {}
-            torch.set_num_threads(processes.from_first(begun.get("threads") or torch.get_num_threads()))
+            threads = processes.from_first(begun.get("threads") or torch.get_num_threads())
+            given = torch.get_num_threads()
+            with checkpoints.damage_explained(path):
+                torch.set_num_threads(threads)
+            if threads != given and processes.is_first and not _is_finished(saved):
+                warnings.warn(
+                    f"this training goes on with the {threads} thread{'' if threads == 1 else 's'} that it began with, "
+                    f"not with {given}: with those it would end with other numbers",
+                    TrainingWarning,
+                    stacklevel=2,
+                )
             training = _Training(
                 model,
                 data.to(device),
@@ -160,7 +182,8 @@ def fit(
             processes.check_same(training.identity)
             if saved:
                 checkpoints.require_same(path, saved[0], training.identity)
-                training.restore(saved[1])
+                with checkpoints.damage_explained(path):
+                    training.restore(saved[1])
             training.run(display)
             return training.result(budget)
     finally:
@@ -178,14 +201,27 @@ def finished_network(model: Model, data: Images, recipe: Recipe, checkpoint: Pat
         CheckpointError: if there is none, or it is damaged, or the training is not at its end.
     """
     saved = checkpoints.read(checkpoint)
-    if not saved or not saved[1]["train"]:
+    if not saved or not _is_finished(saved):
         raise CheckpointError(f"{checkpoint} is not the checkpoint of a finished training; train it to its end first")
     identity, state = saved
     name, overrides, module = build(model, data, seed, settings.device())
     wanted = _trained(name, overrides, recipe, seed, data)
     checkpoints.require_same(checkpoint, {key: identity.get(key) for key in wanted}, wanted)
-    module.load_state_dict(state["module"])
+    with checkpoints.damage_explained(checkpoint):
+        module.load_state_dict(state["module"])
     return module.eval()
+
+
+def _begun(path: Path) -> checkpoints.Saved | None:
+    """Return what a checkpoint holds, if there is one. Unless its training is over, it can be written."""
+    saved = checkpoints.read(path)
+    if not saved or not _is_finished(saved):
+        checkpoints.check_can_be_written(path)
+    return saved
+
+
+def _is_finished(saved: checkpoints.Saved) -> bool:
+    return bool(saved[1].get("train"))
 
 
 def _trained(model: str, overrides: dict[str, Any], recipe: Recipe, seed: int, data: Images) -> dict[str, Any]:
@@ -284,7 +320,10 @@ class _Training:
             except KeyboardInterrupt:
                 raise self._interrupted() from None
         self.clock.stop()
-        self._save()
+        try:
+            self._save()
+        except CheckpointError as error:  # of no use to a run that is finished
+            warnings.warn(str(error), TrainingWarning, stacklevel=3)
 
     def _train_step(self) -> None:
         if not self.cold_steps:
@@ -391,8 +430,18 @@ class _Training:
             "timed_images": self.timed_images,
             "torch": str(torch.__version__),
         }
-        checkpoints.write(self.path, self.identity, state)
+        try:
+            checkpoints.write(self.path, self.identity, state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}, at step {self.done} of {self.steps}; {self._advice()}") from error
         self.saved_at = time.monotonic()
+
+    def _advice(self) -> str:
+        """Say what to do when the state cannot be saved."""
+        if self.train:
+            return "the run is finished, and nothing of it is lost; keep it, for the same call would train again"
+        start = "continues from what was saved before" if self.path.exists() else "then starts again"
+        return f"make room there, and the same call, or command, {start}; or give another path"
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back the state that a checkpoint holds."""
@@ -400,17 +449,19 @@ class _Training:
             warnings.warn(
                 f"this training began with torch {state['torch']} and continues with {torch.__version__}: "
                 "it may end with slightly different numbers than in one go",
+                TrainingWarning,
                 stacklevel=3,
             )
         self.done = state["done"]
-        self.module.load_state_dict(state["module"])
-        self.step.restore(state["step"])
         self.sums = _Sums(**state["sums"])
         self.history = [Point(**point) for point in state["history"]]
         self.train = Evaluation(**state["train"]) if state["train"] else None
         self.clock.seconds_before = state["seconds"]
         self.training_clock.seconds_before = state["training_seconds"]
         self.timed_images = state["timed_images"]
+        self.step.restore(state["step"])
+        # Last, so that a module that was passed keeps its weights if anything else is missing.
+        self.module.load_state_dict(state["module"])
 
     # What it says.
 
@@ -439,17 +490,20 @@ class _Training:
         if self.path:  # the same training would diverge again
             self.path.unlink(missing_ok=True)
         lr = self.recipe.lr_at(step - 1, self.steps)
-        lower = f"{self.recipe.lr / 10:g}"
+        published = RECIPES.get(self.recipe.name.partition(",")[0], self.recipe)
+        lower = f"{published.lr if published.lr < self.recipe.lr else self.recipe.lr / 10:g}"
         return Diverged(
             f"{self.model}: the loss is {loss:.4g} at step {step} of {self.steps} "
             f"(learning rate {lr:g}, seed {self.seed}). Try a recipe with a lower learning rate, lr={lower}, "
-            f"or with a warm-up, warmup=0.05 and warmup_lr={lower}"
+            f"on the command line --lr {lower}, or in Python with a warm-up, warmup=0.05 and warmup_lr={lower}"
         )
 
     def _interrupted(self) -> Interrupted:
         where = f"stopped at step {self.done} of {self.steps}"
         if self.path is None:
-            return Interrupted(f"{where}; give fit a checkpoint=… file to be able to continue")
+            return Interrupted(
+                f"{where}; to be able to continue, give fit a checkpoint=… file, or leave out --no-checkpoint"
+            )
         if not self.interrupts.forced:
             self._save()
         if not self.path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -51,18 +52,28 @@ class BenchError(CnnlibError, RuntimeError):
     """One of the loops that are compared failed."""
 
 
+class TrainingWarning(UserWarning):
+    """Something that a training does otherwise than asked to, and goes on."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C. The message says where the training stopped and how to continue it."""
 
 
 def check_at_least(least: int, **arguments: int | None) -> None:
-    """Check numbers; None stands for one that was not given.
+    """Check whole numbers; None stands for one that was not given.
 
     Raises:
-        ArgumentError: naming the one that is too small.
+        ArgumentError: naming the one that is too small, or none.
     """
     for name, value in arguments.items():
-        if value is not None and value < least:
+        if value is None:
+            continue
+        try:
+            operator.index(value)
+        except TypeError:
+            raise ArgumentError(f"{name} must be a whole number, not {value!r}") from None
+        if value < least:
             raise ArgumentError(f"{name} must be at least {least}, not {value}")
 
 
@@ -82,8 +93,9 @@ def memory_errors_explained(recipe: Recipe, device: torch.device) -> Iterator[No
         advice = "not even one image a step fits; use a smaller network"
     else:
         half = recipe.batch_size // 2
+        lr = f"{recipe.lr * half / recipe.batch_size:g}"
         advice = (
-            f"try batch_size={half} and lr={recipe.lr * half / recipe.batch_size:g}, a smaller batch with the learning "
-            "rate in proportion; it is then no longer the published recipe"
+            f"try batch_size={half} and lr={lr}, a smaller batch with the learning rate in proportion (on the command "
+            f"line --batch-size {half} --lr {lr}); it is then no longer the published recipe"
         )
     raise OutOfMemory(f"{device} has not enough memory for batches of {recipe.batch_size}: {advice}")

@@ -23,16 +23,27 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
 
     A registered model gets weights drawn from ``seed`` on the CPU, the same for every device, and as many outputs as
     the data has classes.
+
+    Raises:
+        ArgumentError: if it is no network, or does not take the images.
+        UnknownModel: if there is no such model.
+        BadOption: if it has no such option, or the value is not possible.
     """
-    if isinstance(model, nn.Module):
-        name, overrides, module = type(model).__name__, {}, model
-    else:
-        name, overrides = (model, {}) if isinstance(model, str) else model
-        name = card(name).name
-        _check_channels(name, data)
-        with hardware.SHARED:
-            hardware.seed_generators(device, seed)
-            module = registered(name, {"num_classes": len(data.classes), **overrides})
+    match model:
+        case nn.Module():
+            name, overrides, module = type(model).__name__, {}, model
+        case str(name) | (str(name), Mapping()):
+            overrides = {} if isinstance(model, str) else model[1]
+            name = card(name).name
+            check_channels(name, data)
+            with hardware.SHARED:
+                hardware.seed_generators(device, seed)
+                module = registered(name, {"num_classes": len(data.classes), **overrides})
+        case _:
+            raise ArgumentError(
+                f"model must be a name, such as 'resnet20', a pair of name and overrides, such as "
+                f"('alexnet-cifar', {{'width': 0.5}}), or a network, not {model!r}"
+            )
     overrides = json.loads(json.dumps(dict(overrides), default=_class_name))
     return name, overrides, module.to(device, memory_format=torch.channels_last)
 
@@ -47,7 +58,7 @@ def registered(name: str, overrides: Mapping[str, Any]) -> nn.Module:
     return create(name, **{key: _torch_class(value) for key, value in overrides.items()})
 
 
-def _check_channels(name: str, data: Images) -> None:
+def check_channels(name: str, data: Images) -> None:
     """Check that a registered network takes images of as many channels as the data has.
 
     Raises:
@@ -70,7 +81,8 @@ def check_outputs(logits: Tensor, data: Images) -> None:
     outputs, classes = logits.shape[1], len(data.classes)
     if outputs < classes:
         raise ArgumentError(
-            f"{data.name} has {classes} classes, and the network {outputs} outputs: give it num_classes={classes}"
+            f"{data.name} has {classes} classes, and the network {outputs} outputs: give it num_classes={classes} "
+            f"(on the command line --set num_classes={classes})"
         )
 
 

@@ -130,8 +130,8 @@ class Recipe:
         """
         if images < self.batch_size:
             raise RecipeError(
-                f"a batch of {self.batch_size} needs at least as many training images, and there are {images}; "
-                f"use a smaller one, batch_size={max(images, 1)}"
+                f"a batch of {self.batch_size} needs at least as many training images, and there are {images} "
+                f"(--batch-size {max(images, 1)} at most); use a smaller one, batch_size={max(images, 1)}"
             )
         return images // self.batch_size
 

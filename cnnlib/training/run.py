@@ -201,7 +201,9 @@ class Run:
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, RunError) as error:
+        except IsADirectoryError as error:
+            raise RunError(f"{path} is a folder, and no run of cnnlib; give the path of the record itself") from error
+        except (ValueError, RecursionError, AttributeError) as error:  # the first from JSON and from_dict
             raise RunError(f"{path} holds no run of cnnlib ({error})") from error
 
     def table(self) -> Table:

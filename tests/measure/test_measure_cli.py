@@ -7,6 +7,7 @@ import argparse
 import pytest
 
 from cnnlib.measure.cli import add_commands
+from cnnlib.measure.errors import BadArgument
 from cnnlib.models import BadOption, UnknownModel
 from cnnlib.models.layers import InputTooSmall
 
@@ -41,6 +42,20 @@ def test_summary_of_another_number_of_classes_and_of_whole_stages(capsys):
 def test_summary_refuses_an_impossible_number_of_classes(classes):
     with pytest.raises(BadOption, match=f"resnet20 cannot be built with num_classes={classes}: "):
         run("summary", "resnet20", "--classes", classes)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("classes", ["0", "99999999999"])
+def test_a_number_of_classes_out_of_range_is_named(classes):
+    with pytest.raises(BadOption, match=f"resnet20 .* num_classes={classes}: there must be 1 to 100,000 classes"):
+        run("summary", "resnet20", "--classes", classes)
+
+
+@pytest.mark.parametrize("words", [("--size", "9" * 20), ("--input", "3", "32", "9" * 20)])
+@pytest.mark.parametrize("command", ["summary", "receptive-field"])
+def test_an_image_that_is_too_large_is_refused(command, words):
+    with pytest.raises(BadArgument, match="at most 100,000 pixels a side, not 99999999999999999999"):
+        run(command, "resnet20", *words)
 
 
 def test_receptive_field(capsys):

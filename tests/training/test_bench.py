@@ -1,4 +1,6 @@
 import itertools
+import multiprocessing
+import signal
 import statistics
 
 import pytest
@@ -163,6 +165,29 @@ def test_the_bench_says_what_the_convolutions_leave_to_gain():
 def test_a_loop_that_fails_says_so(data):
     with pytest.raises(BenchError, match=r"“usual loop, 0 workers” failed: InputTooSmall: .* at least"):
         bench(data, "alexnet", batch_size=8, rounds=1, steps=1, workers=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        ("lenet5", ArgumentError, "lenet5 takes images with 1 channel, and those of CIFAR-10 have 3"),
+        ("alexnet", BenchError, "failed: InputTooSmall"),
+    ],
+)
+def test_a_model_that_does_not_take_the_images_is_refused_at_once(data, monkeypatch, model, error, message):
+    monkeypatch.setattr(bench_module, "_in_a_process", lambda *_: pytest.fail("a process was started"))
+    with pytest.raises(error, match=message):
+        bench(data, model, batch_size=8, rounds=1, steps=1, workers=0)
+
+
+def test_ctrl_c_while_a_process_starts_is_not_its_own(monkeypatch):
+    handlers, process = [], multiprocessing.get_context("spawn").Process
+    monkeypatch.setattr(process, "start", lambda self: handlers.append(signal.getsignal(signal.SIGINT)))
+    monkeypatch.setattr(process, "join", lambda self: None)
+    before = signal.getsignal(signal.SIGINT)
+    with bench_module._in_a_process("loop", ()):
+        assert signal.getsignal(signal.SIGINT) is before
+    assert handlers == [signal.SIG_IGN]
 
 
 @pytest.mark.parametrize(

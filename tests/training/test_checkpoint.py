@@ -18,6 +18,7 @@ from cnnlib.training import (
     CheckpointMismatch,
     Diverged,
     Interrupted,
+    TrainingWarning,
     checkpoint,
     engine,
     evaluation,
@@ -169,7 +170,8 @@ def test_threads_precision_and_compilation_are_those_of_the_beginning(data, reci
         with pytest.raises(Killed):
             train(data, recipe, checkpoint=path, compile=True, precision="bf16")
     torch.set_num_threads(2)
-    run = train(data, recipe, checkpoint=path)
+    with pytest.warns(TrainingWarning, match="goes on with the 1 thread that it began with, not with 2"):
+        run = train(data, recipe, checkpoint=path)
     assert (run.threads, run.precision, run.compiled) == (1, "bf16", True)
     assert torch.get_num_threads() == 2
     with pytest.raises(CheckpointMismatch, match="compiled is True there and False here"):
@@ -200,7 +202,7 @@ def test_another_trainings_checkpoint_is_refused(data, recipe, tmp_path, monkeyp
     assert path.read_bytes() == content, "the other training's checkpoint is left as it was"
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "text"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped"])
 def test_a_damaged_file_is_named(data, recipe, tmp_path, damage):
     path = tmp_path / "run.checkpoint"
     train(data, recipe, checkpoint=path)
@@ -211,8 +213,6 @@ def test_a_damaged_file_is_named(data, recipe, tmp_path, damage):
         content = content[: len(content) // 2]
     elif damage == "flipped":
         content[len(content) // 2] ^= 1
-    elif damage == "text":
-        content = b"not a checkpoint"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"run.checkpoint is damaged.*delete it"):
         train(data, recipe, checkpoint=path)
@@ -242,10 +242,6 @@ def test_a_folder_is_no_checkpoint(data, recipe, tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        {"weights": torch.zeros(2)},
-        torch.zeros(2),
-        [1],
-        None,
         {"format": 0, "identity": {}, "state": {}},
         {"format": checkpoint.FORMAT, "identity": 1, "state": {}},
         {"format": checkpoint.FORMAT, "identity": {}, "state": torch.zeros(2)},
@@ -257,6 +253,60 @@ def test_a_file_that_holds_something_else_is_named(data, recipe, tmp_path, conte
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=r"run.checkpoint is damaged \(it holds something else\); delete it"):
         train(data, recipe, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a checkpoint", b"\x89PNG", {"weights": torch.zeros(2)}, torch.zeros(2), [1], None], ids=str
+)
+def test_a_file_of_something_else_is_not_to_be_deleted(data, recipe, tmp_path, content):
+    path = tmp_path / "mine"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"mine is no checkpoint of cnnlib; give another path$"):
+        train(data, recipe, checkpoint=path)
+
+
+def lose_history(identity, state):
+    del state["history"]
+
+
+def lose_a_weight(identity, state):
+    state["module"].popitem()
+
+
+def lose_the_end(identity, state):
+    del state["train"]
+
+
+def spell_the_threads(identity, state):
+    identity["threads"] = "two"
+
+
+@pytest.mark.parametrize("damage", [lose_history, lose_a_weight, lose_the_end, spell_the_threads])
+def test_a_state_that_lacks_something_is_one_clear_error(tiny, data, recipe, tmp_path, damage):
+    path = tmp_path / "x"
+    train(data, recipe, model=tiny, checkpoint=path)
+    identity, state = checkpoint.read(path)
+    damage(identity, state)
+    checkpoint.write(path, identity, state)
+    with torch.no_grad():
+        tiny.conv.weight.zero_()
+    with pytest.raises(CheckpointError, match=r"x is damaged, or that of another network \(.*\); .*delete it to train"):
+        train(data, recipe, model=tiny, checkpoint=path)
+    if damage is not lose_a_weight:
+        assert not tiny.conv.weight.any(), "the network is left as it was"
+
+
+def test_a_finished_network_with_a_weight_missing_is_one_clear_error(data, recipe, tmp_path):
+    path = tmp_path / "x"
+    train(data, recipe, checkpoint=path)
+    identity, state = checkpoint.read(path)
+    lose_a_weight(identity, state)
+    checkpoint.write(path, identity, state)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        engine.finished_network(SMALL, data, recipe, path)
 
 
 def test_nothing_in_a_checkpoint_is_executed(data, recipe, tmp_path):
@@ -304,6 +354,55 @@ def test_the_folder_is_made_and_one_that_cannot_be_is_told(data, recipe, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot write"):
         train(data, recipe.limited(steps=1), checkpoint=tmp_path / "file" / "x")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("file/x", "cannot write the checkpoint file/x: Not a directory; give another path"),
+        ("n" * 250, "cannot write the checkpoint n+: File name too long; give another path"),
+        (".", "is not a file; give the path of the checkpoint itself"),
+        ("/", "is not a file; give the path of the checkpoint itself"),
+    ],
+)
+def test_a_path_that_is_of_no_use_is_told_before_the_training(data, recipe, tmp_path, monkeypatch, path, message):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    monkeypatch.setattr(engine, "build", lambda *_: pytest.fail("a network was built"))
+    with pytest.raises(CheckpointError, match=message):
+        train(data, recipe, checkpoint=path)
+
+
+def test_a_finished_training_is_returned_from_a_place_that_cannot_be_written(data, recipe, tmp_path, monkeypatch):
+    train(data, recipe, checkpoint=tmp_path / "x")
+    monkeypatch.setattr(checkpoint, "check_writable", lambda _: pytest.fail("it was to be written"))
+    assert train(data, recipe, checkpoint=tmp_path / "x").train
+
+
+def disk_full_at(monkeypatch, step):
+    """Let no checkpoint of this step be written."""
+    write = checkpoint.write
+
+    def full(path, identity, state):
+        if state["done"] == step:
+            raise CheckpointError(f"cannot write the checkpoint {path}: No space left on device")
+        write(path, identity, state)
+
+    monkeypatch.setattr(checkpoint, "write", full)
+
+
+def test_a_run_whose_last_state_cannot_be_saved_is_not_lost(data, recipe, tmp_path, monkeypatch):
+    disk_full_at(monkeypatch, 24)
+    with pytest.warns(TrainingWarning, match="No space left on device, at step 24 of 24; the run is finished"):
+        run = train(data, recipe, checkpoint=tmp_path / "x", checkpoint_every=1e9)
+    assert_same(run, train(data, recipe))
+
+
+@pytest.mark.parametrize(("step", "then"), [(1, "then starts again"), (2, "continues from what was saved before")])
+def test_a_disk_that_becomes_full_says_what_to_do(data, recipe, tmp_path, monkeypatch, step, then):
+    disk_full_at(monkeypatch, step)
+    with pytest.raises(CheckpointError, match=f"No space left on device, at step {step} of 24; make room .*, {then}"):
+        train(data, recipe, checkpoint=tmp_path / "x")
 
 
 # Older versions of filelock raise the latter where the file system knows no locks.

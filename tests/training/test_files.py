@@ -124,7 +124,7 @@ def train(root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, root=root):
-        status = main(["train", *arguments, "--data", "imagenet", "--root", str(root), "--workers", "0", "--quiet"])
+        status = main(["train", "--data", "imagenet", "--root", str(root), "--workers", "0", "--quiet", *arguments])
         return status, *capsys.readouterr()
 
     return run
@@ -168,6 +168,14 @@ def test_the_model_decides_about_size_and_recipe(train, monkeypatch, model, size
         train(model)
     ((_, data, chosen),) = asked
     assert (data.size, chosen.name) == (size, recipe)
+
+
+def test_a_name_with_a_dash_takes_the_same_recipe(train, monkeypatch):
+    asked = []
+    monkeypatch.setattr("cnnlib.training.fit", lambda *arguments, **_: asked.append(arguments) or sys.exit())
+    with pytest.raises(SystemExit):
+        train("alexnet", "--data", "Image-Net")
+    assert asked[0][2].name == "resnet-imagenet"
 
 
 def test_a_folder_that_is_not_there_is_one_clear_error(train, tmp_path):

@@ -18,7 +18,9 @@ from torch.nn import functional as F
 import cnnlib
 from cnnlib.data import DataError, normalise
 from cnnlib.models import BadOption, create, layers
+from cnnlib.settings import UnknownBudget
 from cnnlib.training import (
+    RECIPES,
     ArgumentError,
     Diverged,
     OutOfMemory,
@@ -323,6 +325,12 @@ def test_a_loss_that_is_not_a_number_names_the_step(data, recipe, monkeypatch, r
         train(SMALL, data, recipe)
 
 
+def test_a_published_learning_rate_is_named_where_a_higher_one_took_its_place(tiny, data):
+    recipe = RECIPES["alexnet"].replace(batch_size=16, lr=1e30)
+    with pytest.raises(Diverged, match=r"lr=0\.01, on the command line --lr 0\.01, or in Python .*warmup_lr=0\.01$"):
+        train(tiny, data, recipe)
+
+
 def test_a_real_divergence(tiny, data, recipe):
     with pytest.raises(Diverged, match=r"at step \d+ of 24"):
         train(tiny, data, recipe.replace(lr=1e6))
@@ -345,6 +353,8 @@ def test_out_of_memory_says_which_batch_size_to_try(data, recipe, monkeypatch, e
         train(SMALL, data, recipe)
     with pytest.raises(OutOfMemory, match="not even one image"):
         train(SMALL, data, recipe.replace(batch_size=1))
+    with pytest.raises(OutOfMemory, match=re.escape("(on the command line --batch-size 8 --lr 0.025)")):
+        train(SMALL, data, recipe)
 
 
 def test_other_errors_pass_unchanged(data, recipe, monkeypatch):
@@ -365,12 +375,28 @@ def test_other_errors_pass_unchanged(data, recipe, monkeypatch):
         ({"seed": -1}, "seed must be a whole number from 0 .* not -1"),
         ({"seed": 2**63}, "seed"),
         ({"seed": 0.5}, "seed"),
+        ({"log_every": "x"}, "log_every must be a whole number, not 'x'"),
+        ({"log_every": 2.5}, "log_every must be a whole number, not 2.5"),
+        ({"checkpoint_every": -1}, "checkpoint_every must be a number of seconds, at least 0, not -1"),
+        ({"checkpoint_every": "x"}, "checkpoint_every must be a number"),
+        ({"data": "cifar10"}, r"such as cnnlib.load_data\('cifar10'\), not 'cifar10'"),
+        ({"recipe": {"lr": 0.1}}, r"recipe must be a cnnlib.Recipe, or the name of one .*, not {'lr': 0.1}"),
+        ({"recipe": None}, "recipe must be a cnnlib.Recipe, .* not None"),
+        ({"model": None}, "model must be a name, such as 'resnet20', a pair .*, or a network, not None"),
+        ({"model": nn.Flatten}, "model must be a name, .*, not <class"),
+        ({"model": ("resnet20",)}, r"a pair of name and overrides, .* not \('resnet20',\)"),
+        ({"model": ("resnet20", None)}, "a pair of name and overrides"),
         ({"model": "lenet5"}, "lenet5 takes images with 1 channel, and those of CIFAR-10 have 3; take another network"),
     ],
 )
 def test_bad_arguments(data, recipe, options, message):
     with pytest.raises(ArgumentError, match=message):
-        train(options.pop("model", SMALL), data, recipe, **options)
+        train(**{"model": SMALL, "data": data, "recipe": recipe} | options)
+
+
+def test_a_budget_that_there_is_not_is_refused(data, recipe):
+    with pytest.raises(UnknownBudget, match="unknown budget 'bla'; choose one of smoke"):
+        train(SMALL, data, recipe, budget="bla")
 
 
 def test_a_seed_of_numpy_is_recorded_as_a_number(tiny, data, recipe, tmp_path):

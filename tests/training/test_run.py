@@ -24,13 +24,23 @@ def test_json_is_lossless(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"model": "x"}', "\udcff".encode("utf-8", "surrogateescape"), "null"]
+    "content",
+    [
+        *("", "[]", "{}", '{"model": "x"}', "\udcff".encode("utf-8", "surrogateescape"), "null"),
+        *("[" * 100_000, "1" * 5000),
+    ],
+    ids=lambda content: str(content)[:20],
 )
 def test_a_file_that_holds_no_run(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(RunError, match=r"run.json holds no run"):
         Run.load(path)
+
+
+def test_a_folder_is_no_run(tmp_path):
+    with pytest.raises(RunError, match="is a folder, and no run"):
+        Run.load(tmp_path)
 
 
 def test_unknown_and_missing_values(run, tmp_path):

@@ -159,13 +159,54 @@ def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
         (["bench", "--rounds", "0"], "rounds must be at least 1, not 0"),
         (["train", "resnet20", "--device", "gpu"], "no device 'gpu' here"),
         (["bench", "--data", "imagenet"], "images in memory: choose one of cifar10, cifar100, shapes10"),
+        (["bench", "--data", "image-net"], "images in memory: choose one of cifar10, cifar100, shapes10"),
         (["bench", "--device", "gpu"], "no device 'gpu' here"),
+        (["train", "resnet20", "--batch-size", "97"], r"\(--batch-size 96 at most\)"),
+        (["train", "alexnet-cifar", "--batch-size", "16", "--set", "num_classes=3"], "--set num_classes=4"),
+        (["train", "resnet20", "--data", "shapes-10", "--root", "."], "shapes10 is drawn, .* leave out --root"),
+        (["train", "resnet20", "--workers", "2"], "cifar10 lies in memory, .* leave out --workers"),
     ],
 )
 def test_mistakes_are_one_clear_error(cnn, arguments, message):
     status, _, err = cnn(*arguments)
     assert status == 2
     assert re.search(f"error: .*{message}", err)
+
+
+def test_options_that_contradict_each_other_are_refused(cnn, capsys):
+    with pytest.raises(SystemExit):
+        cnn(*SMALL, "--checkpoint", "mine", "--no-checkpoint")
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def stop_at(monkeypatch, calls):
+    """Press Ctrl-C in a step."""
+    count, step = [0], step_module.Step.__call__
+
+    def interrupted(self, *arguments):
+        count[0] += 1
+        if count[0] == calls:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(step_module.Step, "__call__", interrupted)
+
+
+def test_ctrl_c_without_a_checkpoint_names_the_option(cnn, monkeypatch):
+    stop_at(monkeypatch, 2)
+    status, _, err = cnn(*SMALL, "--no-checkpoint")
+    assert status == 130
+    assert "leave out --no-checkpoint" in err
+
+
+def test_threads_that_give_way_are_said_in_a_line(cnn, monkeypatch):
+    stop_at(monkeypatch, 2)
+    assert cnn(*SMALL, "--threads", "1")[0] == 130
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    status, _, err = cnn(*SMALL, "--threads", "2")
+    assert status == 0
+    assert re.search("^warning: this training goes on with the 1 thread that it began with, not with 2: .*$", err, re.M)
+    assert "TrainingWarning" not in err
 
 
 def test_threads(cnn, tmp_path):

@@ -230,7 +230,8 @@ def available(
 ) -> list[str]:
     """Return the names that match ``pattern`` and all filters, oldest paper first.
 
-    ``pattern`` has the wildcards of file names (``"alexnet*"``); without any it may stand anywhere in the name.
+    ``pattern`` has the wildcards of file names (``"alexnet*"``); without any it may stand anywhere in the name. A data
+    set may be called ``"CIFAR-10"`` or ``"cifar10"``.
     """
     pattern = _normal(pattern)
     if not re.search(r"[*?\[]", pattern):
@@ -240,7 +241,7 @@ def available(
         for model in sorted(_CARDS.values(), key=lambda model: model.paper.year)
         if fnmatchcase(model.name, pattern)
         and (family is None or model.family == family.lower())
-        and (dataset is None or model.dataset.lower() == dataset.lower())
+        and (dataset is None or plain(model.dataset) == plain(dataset))
         and (year is None or model.paper.year == year)
     ]
     return [model.name for model in cards]
@@ -248,6 +249,11 @@ def available(
 
 def _normal(name: str) -> str:
     return name.lower().replace("_", "-")
+
+
+def plain(text: str) -> str:
+    """Return a word as all spell it: without capitals and dashes."""
+    return text.lower().replace("-", "")
 
 
 def nearest(name: str) -> str:

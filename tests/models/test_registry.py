@@ -147,6 +147,7 @@ def test_available_filters():
     assert available("ALEXNET*s") == ["alexnet-two-towers"]
     assert available("*resnet20") == ["resnet20", "se-resnet20"]
     assert set(available(family="ResNet", dataset="cifar-10")) >= {"resnet20", "plain110"}
+    assert available(dataset="cifar10") == available(dataset="CIFAR-10")
     assert available(year=1998) == available("lenet*")
     assert available("lenet*", year=2012) == []
 

@@ -110,6 +110,19 @@ def write_json(path: str | Path, content: Any) -> Path:
     return Path(path)
 
 
+def read_json(path: str | Path) -> Any:
+    """Return the values in a file of JSON.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it holds none.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("brackets within brackets, more than Python can follow") from error
+
+
 def reason(error: Exception) -> str:
     """Return what the system says of a failed write. PyTorch raises an error of its own in handling the system's."""
     system = error if isinstance(error, OSError) else error.__context__

@@ -31,6 +31,7 @@ from cnnlib.data.folders import LAYOUT, Images, image_folders
 from cnnlib.data.images import DataError, ImageSet, channel_statistics
 from cnnlib.data.shapes import shapes10
 from cnnlib.files import user_path
+from cnnlib.spelling import plain
 
 
 class StandInWarning(UserWarning):
@@ -104,9 +105,9 @@ def load(
         DataError: if the name is unknown, if the folder named by ``root`` or ``CNNLIB_DATA`` does not verify, or if the
             set cannot be had and ``stand_in`` is false.
     """
-    if _key(name) == "shapes10":
+    if plain(name) == "shapes10":
         return shapes10()
-    if _key(name) == "imagenet":
+    if plain(name) == "imagenet":
         if root is None:
             raise DataError(f"say which folder holds ImageNet: {LAYOUT}")
         return image_folders(root)
@@ -166,7 +167,7 @@ def fetch(name: str = "cifar10", *, progress: bool = True, patient: bool = False
             )
             _install(source, archive, folder)
     except DataError as error:
-        patience = f", or have patience with slow hosts: python -m cnnlib data fetch {_key(name)} --patient"
+        patience = f", or have patience with slow hosts: python -m cnnlib data fetch {plain(name)} --patient"
         raise DataError(f"{error}\n{advice}{'' if patient else patience}") from None
     except OSError as error:
         raise DataError(f"{folder} cannot be used ({error.strerror})\nset CNNLIB_CACHE to another folder") from error
@@ -197,14 +198,10 @@ def cache_folder() -> Path:
     return user_path(os.environ.get("CNNLIB_CACHE") or pooch.os_cache("cnnlib")).absolute()
 
 
-def _key(name: str) -> str:
-    return name.lower().replace("-", "")
-
-
 def _source(name: str) -> _Source:
-    if _key(name) not in _SOURCES:
+    if plain(name) not in _SOURCES:
         raise DataError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}, imagenet")
-    return _SOURCES[_key(name)]
+    return _SOURCES[plain(name)]
 
 
 def _strict_folder(root: str | Path | None) -> tuple[Path, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cnnlib.models import registry
+from cnnlib.spelling import plain
 from cnnlib.table import Column, Table
 
 COLUMNS = (
@@ -61,7 +62,7 @@ def _nothing_found(options: argparse.Namespace) -> str:
         ("year", options.year, sorted({card.paper.year for card in everything})),
     )
     for what, wanted, known in filters:
-        if wanted is not None and registry.plain(str(wanted)) not in {registry.plain(str(value)) for value in known}:
+        if wanted is not None and plain(str(wanted)) not in {plain(str(value)) for value in known}:
             return f"no model of {what} {wanted}; there are {', '.join(map(str, known))}"
     if not registry.available(options.pattern):
         return f"no name matches {options.pattern!r}; {registry.nearest(options.pattern)}"

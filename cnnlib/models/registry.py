@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from cnnlib.errors import CnnlibError, first_line
+from cnnlib.spelling import plain
 
 
 class UnknownModel(CnnlibError, LookupError):
@@ -249,11 +250,6 @@ def available(
 
 def _normal(name: str) -> str:
     return name.lower().replace("_", "-")
-
-
-def plain(text: str) -> str:
-    """Return a word as all spell it: without capitals and dashes."""
-    return text.lower().replace("-", "")
 
 
 def nearest(name: str) -> str:

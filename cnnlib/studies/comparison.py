@@ -18,7 +18,7 @@ from cnnlib.studies.record import Record, in_order, load_records
 from cnnlib.studies.statistics import LEGEND, Summary, differ, summarise
 from cnnlib.studies.study import Arm, Study
 from cnnlib.table import Column, Table
-from cnnlib.training import RECIPES, Recipe, Run
+from cnnlib.training import Recipe, Run
 from cnnlib.training.network import registered
 from cnnlib.training.words import data_in_words, in_words
 
@@ -121,16 +121,10 @@ def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool =
 
 def published(study: Study, arm: Arm) -> Published | None:
     """Return the published error of an arm's network on the study's data: the arm's own, or that of its card."""
-    if arm.published or arm.overrides or study.subset or _is_changed(arm.recipe):
+    if arm.published or arm.overrides or study.subset or arm.recipe.origin not in (None, arm.recipe):
         return arm.published
     errors = card(arm.model).published
     return next((error for error in errors if error.dataset == study.data_name and error.networks == 1), None)
-
-
-def _is_changed(recipe: Recipe) -> bool:
-    """Say whether a recipe is one of a paper with other values, as :meth:`Recipe.replace` makes it and names it."""
-    name = recipe.name.partition(", ")[0]
-    return name in RECIPES and recipe != RECIPES[name]
 
 
 def _require_comparable(study: Study, records: Sequence[Record]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 
 from cnnlib.data import ImageSet
-from cnnlib.files import write_json
+from cnnlib.files import read_json, write_json
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.statistics import summarise
 from cnnlib.table import Column, Table
@@ -53,7 +52,7 @@ class Ensemble:
             RecordError: if the file holds none.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = read_json(path)
             found = cls(**values | {"seeds": tuple(values["seeds"]), "alone": tuple(values["alone"])})
             found.networks  # noqa: B018  (which fails if they are not as many as their errors)
             return found

@@ -6,7 +6,6 @@ first training. They are kept beside the records: a study that was broken off go
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
-from cnnlib.files import locked, user_path, write_json
+from cnnlib.files import locked, read_json, user_path, write_json
 from cnnlib.studies.errors import RecordError
 from cnnlib.studies.record import SHIPPED
 from cnnlib.studies.study import Arm, Scale, Study
@@ -81,9 +80,9 @@ def load(study: Study, path: Path) -> dict[str, dict[str, float]]:
         RecordError: if the file is damaged, or made for other arms.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         made_for = [content[kind].keys() for kind in ("steps", "images_per_second")]
-    except (AttributeError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} holds no lengths of trainings ({error}); delete it") from error
     if any(labels != study.arms.keys() for labels in made_for):
         raise RecordError(f"{path} was made for other arms than the study {study.name!r} has now; delete it")

@@ -7,7 +7,6 @@ is to be judged. All seeds of one family, and one network of each family, are av
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
@@ -17,7 +16,7 @@ from statistics import fmean
 import torch
 
 from cnnlib.data import ImageSet
-from cnnlib.files import write_json
+from cnnlib.files import read_json, write_json
 from cnnlib.studies.ensembles import percent, require_data, require_distinct, require_networks
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.record import Record
@@ -83,7 +82,7 @@ class Mixtures:
             RecordError: if the file holds none.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = read_json(path)
             mixtures = tuple(
                 Mixture(**row | {name: tuple(row[name]) for name in ("arms", "seeds", "alone")})
                 for row in values["mixtures"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
-from cnnlib.files import user_path, write_json
+from cnnlib.files import read_json, user_path, write_json
+from cnnlib.spelling import plain
 from cnnlib.studies.errors import RecordError
 from cnnlib.studies.schemas import RECORD, validate
 from cnnlib.studies.study import Study
@@ -60,11 +60,11 @@ class Record:
             RecordError: if the file holds none.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
             validate(content, RECORD)
             probe = Probed(**content["probe"]) if "probe" in content else None
             return cls(study=content["study"], arm=content["arm"], run=Run.from_dict(content["run"]), probe=probe)
-        except (ValueError, RecursionError, OSError, RecordError) as error:
+        except (ValueError, OSError, RecordError) as error:
             raise RecordError(f"{path} holds no record of a study ({error}); delete it or fetch it again") from error
 
 
@@ -100,7 +100,7 @@ def check(record: Record, study: Study, path: Path, images: ImageSet | None = No
         "study": record.study,
         "model": run.model,
         "overrides": run.overrides,
-        "data": (run.stands_in_for or run.data).lower().replace("-", ""),
+        "data": plain(run.stands_in_for or run.data),
         "train_images": run.train_images,
         "test_images": run.test.n,
         "precision": run.precision,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -17,7 +16,7 @@ import torch
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
 from cnnlib.errors import CnnlibError
-from cnnlib.files import user_path, write_json
+from cnnlib.files import read_json, user_path, write_json
 from cnnlib.measure import count_parameters
 from cnnlib.models.cells import Plan
 from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, search, split
@@ -182,7 +181,7 @@ class SearchRun:
             RecordError: if the file holds none.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
             validate(content, SEARCH)
             del content["format"]
             return cls(
@@ -193,7 +192,7 @@ class SearchRun:
                     "run": Run.from_dict(content["run"]),
                 }
             )
-        except (ValueError, RecursionError, OSError, TypeError, CnnlibError) as error:
+        except (ValueError, OSError, TypeError, CnnlibError) as error:
             raise RecordError(f"{path} holds no record of a search ({error}); delete it or fetch it again") from error
 
 

@@ -7,7 +7,6 @@ training steps of whole networks take. ``python -m cnnlib speed`` measures one; 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from torch import nn
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
-from cnnlib.files import user_path, write_json
+from cnnlib.files import read_json, user_path, write_json
 from cnnlib.measure import multiply_adds
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.table import Column, Table
@@ -167,7 +166,7 @@ class Speed:
             RecordError: if the file holds none.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = read_json(path)
             if content.pop("format") != FORMAT:
                 raise RecordError(f"this is format {FORMAT}")
             nets = content.pop("nets")
@@ -177,7 +176,7 @@ class Speed:
                 nets=nets and _step_times(nets),
                 **content,
             )
-        except (ValueError, RecursionError, OSError, KeyError, TypeError, AttributeError, RecordError) as error:
+        except (ValueError, OSError, KeyError, TypeError, AttributeError, RecordError) as error:
             raise RecordError(f"{path} holds no record of times ({error}); delete it or fetch it again") from error
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnlib.files import user_path
+from cnnlib.spelling import plain
 
 if TYPE_CHECKING:
     from cnnlib.data import ImageFolders, Images
@@ -99,7 +100,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser, data: str) -> None:
-    parser.add_argument("--data", type=_data_name, default="cifar10", metavar="NAME", help=data)
+    parser.add_argument("--data", type=plain, default="cifar10", metavar="NAME", help=data)
     parser.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1; default: CNNLIB_DEVICE, else a GPU if there is one"
     )
@@ -108,11 +109,6 @@ def _add_common(parser: argparse.ArgumentParser, data: str) -> None:
     )
     parser.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
-
-
-def _data_name(text: str) -> str:
-    """Return a data set's name as all that compare it spell it."""
-    return text.lower().replace("-", "")
 
 
 def run_train(options: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ from cnnlib.training.graphs import STEPS_BEFORE, step_for
 from cnnlib.training.interrupts import Interrupts
 from cnnlib.training.network import Model, build
 from cnnlib.training.progress import Progress
-from cnnlib.training.recipe import RECIPES, Recipe, find_recipe
+from cnnlib.training.recipe import Recipe, find_recipe
 from cnnlib.training.run import Point, Run, conditions, title
 
 STEPS_BETWEEN_READS = {"cpu": 1, "cuda": 50}
@@ -490,7 +490,7 @@ class _Training:
         if self.path:  # the same training would diverge again
             self.path.unlink(missing_ok=True)
         lr = self.recipe.lr_at(step - 1, self.steps)
-        published = RECIPES.get(self.recipe.name.partition(",")[0], self.recipe)
+        published = self.recipe.origin or self.recipe
         lower = f"{published.lr if published.lr < self.recipe.lr else self.recipe.lr / 10:g}"
         return Diverged(
             f"{self.model}: the loss is {loss:.4g} at step {step} of {self.steps} "

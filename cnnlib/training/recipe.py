@@ -113,6 +113,11 @@ class Recipe:
             changed["name"] = ", ".join([self.name, *telling])
         return dataclasses.replace(self, **changed)
 
+    @property
+    def origin(self) -> Recipe | None:
+        """The recipe of :data:`RECIPES` that this is, or that :meth:`replace` made it of; None if there is none."""
+        return RECIPES.get(self.name.partition(", ")[0])
+
     def limited(self, *, steps: int | None = None, epochs: float | None = None) -> Recipe:
         """Return the same recipe run for fewer ``steps``, or ``epochs``: the schedule keeps its shape.
 

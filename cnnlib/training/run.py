@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from cnnlib.files import write_json
+from cnnlib.files import read_json, write_json
 from cnnlib.table import Column, Table
 from cnnlib.training.errors import RecipeError, RunError
 from cnnlib.training.evaluation import Evaluation
@@ -200,10 +199,10 @@ class Run:
             RunError: if the file holds none.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_dict(read_json(path))
         except IsADirectoryError as error:
             raise RunError(f"{path} is a folder, and no run of cnnlib; give the path of the record itself") from error
-        except (ValueError, RecursionError, AttributeError) as error:  # the first from JSON and from_dict
+        except (ValueError, AttributeError) as error:  # the first from JSON and from_dict
             raise RunError(f"{path} holds no run of cnnlib ({error})") from error
 
     def table(self) -> Table:

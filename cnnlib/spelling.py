@@ -1,0 +1,6 @@
+"""Names that may be spelled in several ways."""
+
+
+def plain(name: str) -> str:
+    """Return a name without capitals and dashes: "cifar10" for "CIFAR-10"."""
+    return name.lower().replace("-", "")

@@ -72,8 +72,9 @@ def entry(module: ModuleType, name: str, value: Any) -> str:
 
 def networks() -> list[ModuleType]:
     """The files of ``cnnlib.models`` that define networks, oldest first."""
-    files = [value for name, value in sorted(vars(models).items()) if inspect.ismodule(value)]
-    return sorted((file for file in files if file not in (models.layers, models.registry)), key=year)
+    others = ("cli", "layers", "registry")  # the first is there only if something has imported it
+    files = [value for name, value in sorted(vars(models).items()) if inspect.ismodule(value) and name not in others]
+    return sorted(files, key=year)
 
 
 def year(module: ModuleType) -> int:

@@ -31,7 +31,7 @@ from cnnlib.table import Column, Table
 from cnnlib.training import hardware, interrupts, memory
 from cnnlib.training.batches import Batches
 from cnnlib.training.errors import BenchError, check_at_least
-from cnnlib.training.graphs import STEPS_BEFORE, GraphStep, can_be_recorded
+from cnnlib.training.graphs import STEPS_BEFORE, GraphStep, can_be_recorded, few_maps, kernels_fit
 from cnnlib.training.network import check_channels
 from cnnlib.training.recipe import Recipe, recipe_for
 from cnnlib.training.run import conditions
@@ -51,6 +51,7 @@ class Loop:
         precision: of convolutions and matrix products.
         compiled: with ``torch.compile``.
         graph: each step is one CUDA graph; see graphs.py.
+        few_maps: small convolutions and batch norms have kernels of their own; see kernels.py.
     """
 
     on_device: bool = False
@@ -60,6 +61,7 @@ class Loop:
     precision: str = "fp32"
     compiled: bool = False
     graph: bool = False
+    few_maps: bool = False
 
 
 def ladder(device: torch.device, precision: str, *, workers: int, compile: bool) -> dict[str, Loop]:
@@ -77,6 +79,8 @@ def ladder(device: torch.device, precision: str, *, workers: int, compile: bool)
         steps.append(("torch.compile", {"compiled": True}))
     if device.type == "cuda":
         steps.append(("CUDA graph", {"graph": True}))
+        if kernels_fit(device, precision, compile):
+            steps.append(("kernels for few maps", {"few_maps": True}))
     loops = itertools.accumulate((changes for _, changes in steps), lambda all, more: all | more)
     return {label: Loop(**changes) for (label, _), changes in zip(steps, loops, strict=True)}
 
@@ -335,13 +339,15 @@ def train(loop: Loop, data: ImageSet, model: str, recipe: Recipe, workers: int, 
     layout = torch.channels_last if loop.channels_last else torch.contiguous_format
     module = _network(model, data).to(device, memory_format=layout)
     epochs = _epochs_on_device(data.to(device), recipe) if loop.on_device else _epochs_of_loader(data, recipe, workers)
-    step = _fused_step if loop.unread else _plain_step
     as_in_fit = (hardware.exact_convolutions(),) if loop.unread else ()
     less_memory = (memory.kept(device), memory.relu_in_place(module)) if loop.less_memory else ()
     with contextlib.ExitStack() as stack:
         for context in (*as_in_fit, *less_memory):
             stack.enter_context(context)
-        take = step(module, recipe, data, loop)
+        if loop.unread:
+            take = _fused_step(module, recipe, data, loop, stack)
+        else:
+            take = _plain_step(module, recipe, data, loop)
         for epoch in epochs:
             images = 0
             losses = []
@@ -372,11 +378,15 @@ def _plain_step(module: nn.Module, recipe: Recipe, data: ImageSet, loop: Loop) -
     return take
 
 
-def _fused_step(module: nn.Module, recipe: Recipe, data: ImageSet, loop: Loop) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return this package's step."""
+def _fused_step(
+    module: nn.Module, recipe: Recipe, data: ImageSet, loop: Loop, contexts: contextlib.ExitStack
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return this package's step, to be taken within ``contexts``."""
     step = Step(module, recipe, data, loop.precision, loop.compiled)
     if loop.graph and can_be_recorded(module):
         step = GraphStep(step)
+    if loop.few_maps:
+        contexts.enter_context(few_maps(step))
     return lambda images, labels: step(images, labels, recipe.lr)[0]
 
 

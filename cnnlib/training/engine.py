@@ -35,7 +35,7 @@ from cnnlib.training.errors import (
     memory_errors_explained,
 )
 from cnnlib.training.evaluation import Evaluation, check_images, evaluate, evaluate_training_sample
-from cnnlib.training.graphs import STEPS_BEFORE, step_for
+from cnnlib.training.graphs import STEPS_BEFORE, few_maps, step_for
 from cnnlib.training.interrupts import Interrupts
 from cnnlib.training.network import Model, build
 from cnnlib.training.progress import Progress
@@ -301,6 +301,7 @@ class _Training:
         with (
             display.start(self._statement(), self.steps, self.done) as bar,
             memory.relu_in_place(self.module),
+            few_maps(self.step),
             contextlib.closing(self.batches),
             self.interrupts,
         ):

@@ -6,7 +6,9 @@ large GPU several times as long as it computes. A replay launches all of them at
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import warnings
 from typing import Any
 
 import torch
@@ -15,7 +17,9 @@ from torch import Tensor, nn
 from cnnlib.data import Images, ImageSet
 from cnnlib.models.cells import CellNet, DropPath
 from cnnlib.models.efficientnet import DropConnect
+from cnnlib.training import hardware
 from cnnlib.training.distributed import ALONE, Processes
+from cnnlib.training.errors import TrainingWarning
 from cnnlib.training.recipe import Recipe
 from cnnlib.training.step import Step
 
@@ -112,6 +116,33 @@ def step_for(
     step = Step(module, recipe, data, precision, compiled, processes)
     alone_on_a_gpu = step.device.type == "cuda" and processes.count == 1
     return GraphStep(step) if alone_on_a_gpu and isinstance(data, ImageSet) and can_be_recorded(module) else step
+
+
+def few_maps(step: Step | GraphStep) -> contextlib.AbstractContextManager[None]:
+    """Return the context in which a network takes this step with our kernels for few maps, if they make it faster.
+
+    They are for half precision, and a compiled network has its own. Launched one by one from Python they would take
+    longer than cuDNN's, so they are only for steps that become graphs.
+    """
+    if not isinstance(step, GraphStep) or not kernels_fit(step.step.device, step.step.precision, step.step.compiled):
+        return contextlib.nullcontext()
+    from cnnlib.training import kernels  # needs Triton
+
+    with hardware.SHARED:
+        trouble = kernels.trouble(step.step.device)
+    if trouble:
+        warnings.warn(
+            f"Triton's kernels cannot be used here, and the usual ones are slower: {trouble}",
+            TrainingWarning,
+            stacklevel=2,
+        )
+        return contextlib.nullcontext()
+    return kernels.few_maps(step.step.module)
+
+
+def kernels_fit(device: torch.device, precision: str, compiled: bool) -> bool:
+    """Tell whether steps that become graphs on this device use our kernels for few maps."""
+    return precision != "fp32" and not compiled and hardware.has_triton(device)
 
 
 def can_be_recorded(module: nn.Module) -> bool:

@@ -103,15 +103,17 @@ def compiling_pays(device: torch.device, *, operations: float, layers: int) -> b
         operations: floating-point operations of the whole training.
         layers: convolutions and linear layers; compile time grows with them.
     """
-    if device.type != "cuda" or not _can_compile(device):
+    if not has_triton(device):
         return False
     saved = COMPILE_SAVES * operations / OPERATIONS_PER_SECOND
     return saved > 2 * COMPILE_SECONDS_PER_LAYER * layers
 
 
-def _can_compile(device: torch.device) -> bool:
-    """Tell whether there is what ``torch.compile`` needs on a GPU: Triton, and a GPU that it supports."""
-    return torch.cuda.get_device_capability(device) >= (8, 0) and importlib.util.find_spec("triton") is not None
+def has_triton(device: torch.device) -> bool:
+    """Tell whether this is a GPU that Triton supports, and Triton is there, which PyTorch brings on Linux."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def checked_seed(seed: int) -> int:

@@ -36,6 +36,7 @@ class Step:
         processes: Processes = ALONE,
     ) -> None:
         self.device = device = next(module.parameters()).device
+        self.precision, self.compiled = precision, compiled
         self.module, self.data, self.processes = module, data, processes
         self.mean, self.std = torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
         self.forward = processes.connect(module)

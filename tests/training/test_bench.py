@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import multiprocessing
 import signal
@@ -6,7 +7,7 @@ import statistics
 import pytest
 import torch
 
-from cnnlib.training import ArgumentError, BenchError, RecipeError
+from cnnlib.training import ArgumentError, BenchError, RecipeError, hardware
 from cnnlib.training import bench as bench_module
 from cnnlib.training.bench import (
     Bench,
@@ -62,6 +63,18 @@ def test_on_a_gpu_the_step_becomes_a_graph_at_last():
     *before, last = on_gpu.items()
     assert dict(before) == on_cpu
     assert last == ("CUDA graph", Loop(True, True, True, True, "bf16", True, graph=True))
+
+
+def test_where_triton_works_the_graph_gets_kernels_for_few_maps(monkeypatch):
+    monkeypatch.setattr(hardware, "has_triton", lambda device: True)
+    half, single, compiled = (
+        ladder(torch.device("cuda"), precision, workers=2, compile=compile)
+        for precision, compile in (("bf16", False), ("fp32", False), ("bf16", True))
+    )
+    *_, (graph, before), (kernels, last) = half.items()
+    assert (graph, kernels) == ("CUDA graph", "kernels for few maps")
+    assert last == dataclasses.replace(before, few_maps=True)
+    assert [*single][-1] == [*compiled][-1] == "CUDA graph"
 
 
 def test_ratios_are_medians_of_the_rounds():

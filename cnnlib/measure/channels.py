@@ -94,7 +94,7 @@ def channel_weights(
         )
     with torch.no_grad():
         for batch in images.split(batch_size):
-            net(batch.to(of_weights))
+            net(batch.to(of_weights, copy=True))
     return tuple(_summarised(name, torch.cat(weights), labels.cpu(), classes.cpu()) for name, weights in seen.items())
 
 

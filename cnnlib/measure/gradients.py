@@ -171,7 +171,7 @@ def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor
 def _backward(net: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Compute the mean cross-entropy and its gradients; the random numbers stay as they are."""
     with torch.enable_grad(), own_random_numbers(images.device):
-        F.cross_entropy(main_answer(net(images)), labels).backward()
+        F.cross_entropy(main_answer(net(images.clone())), labels).backward()
 
 
 def rms(values: Tensor) -> float:

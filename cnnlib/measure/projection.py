@@ -106,7 +106,7 @@ def bottleneck_projections(model: nn.Module, images: Tensor) -> dict[str, Projec
         if one_by_one and layer.out_channels < layer.in_channels:
             layer.register_forward_hook(look)
     with torch.no_grad():
-        net(images)
+        net(images.clone())
     return found
 
 

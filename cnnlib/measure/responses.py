@@ -72,7 +72,7 @@ def block_responses(model: nn.Module, images: Tensor) -> tuple[BlockResponse, ..
         if isinstance(block, ResidualBlock):
             block.shortcut.register_forward_hook(_note(sizes, rms))
     with torch.no_grad():
-        net(images)
+        net(images.clone())
     return tuple(
         BlockResponse(
             block=name,

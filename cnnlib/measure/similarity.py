@@ -131,7 +131,7 @@ def _outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Te
     with torch.no_grad():
         for batch in images.split(BATCH):
             now.clear()
-            net(batch.to(of_weights))
+            net(batch.to(of_weights, copy=True))
             for layer in parts:
                 if layer not in now or now[layer].shape[:1] != batch.shape[:1]:
                     raise BadArgument(f"{layer!r} is not called, or puts out no tensor with a row for each image")

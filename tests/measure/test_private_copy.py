@@ -10,13 +10,23 @@ from cnnlib.measure import (
     BadArgument,
     DoesNotFit,
     activation_bytes,
+    block_flow,
+    block_responses,
+    bottleneck_projections,
+    channel_weights,
     effective_receptive_field,
+    features,
+    gradient_correlation,
+    gradient_flow,
     layer_table,
     multiply_adds,
+    perceptual_distance,
     receptive_field,
     smallest_input,
     training_memory,
 )
+from cnnlib.models import create
+from cnnlib.models.resnet import ResNet
 
 MEASUREMENTS = {
     "activation_bytes": lambda net: activation_bytes(net, (3, 16, 16)),
@@ -60,6 +70,36 @@ def test_a_network_is_left_as_it_was(measure):
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
     assert torch.is_grad_enabled()
+
+
+class WritesIntoItsInput(ResNet):
+    """A network whose first operation works in place, as that of many pre-activation nets does."""
+
+    def forward(self, x):
+        return super().forward(x.relu_())
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda net, images, labels: gradient_flow(net, images, labels),
+        lambda net, images, labels: block_flow(net, images, labels),
+        lambda net, images, labels: gradient_correlation(net, images, ["stem"]),
+        lambda net, images, labels: block_responses(net, images),
+        lambda net, images, labels: bottleneck_projections(net, images),
+        lambda net, images, labels: features(net, images, "stem"),
+        lambda net, images, labels: perceptual_distance(net, images, images.flip(0), ["stem"]),
+        lambda net, images, labels: channel_weights(net, images, labels),
+        lambda net, images, labels: effective_receptive_field(net, images, layer="stem"),
+    ],
+)
+def test_images_are_left_as_they_were(measure):
+    net = create("se-resnet20")
+    net.__class__ = WritesIntoItsInput
+    images = torch.randn(4, 3, 16, 16)
+    before = images.clone()
+    measure(net, images, torch.tensor([0, 1, 0, 1]))
+    assert torch.equal(images, before)
 
 
 @measurements

@@ -10,6 +10,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, get_args
 
@@ -47,7 +48,8 @@ def kind(value: Any) -> str:
 def comment(module: ModuleType, name: str) -> str:
     """What is said of a constant below its definition, in whichever file of the package that is."""
     for info in pkgutil.iter_modules(module.__path__):
-        analyzer = ModuleAnalyzer.for_module(f"{module.__name__}.{info.name}")
+        file = f"{module.__name__}.{info.name}"
+        analyzer = ModuleAnalyzer.for_file(find_spec(file).origin, file)  # not imported: one needs Triton
         analyzer.analyze()
         if ("", name) in analyzer.attr_docs:
             return " ".join(analyzer.attr_docs["", name]).strip()

@@ -119,7 +119,7 @@ def step_for(
 
 
 def few_maps(step: Step | GraphStep) -> contextlib.AbstractContextManager[None]:
-    """Return the context in which a network takes this step with our kernels for few maps, if they make it faster.
+    """Return the context in which a network takes this step with our kernels for few maps, where they can be used.
 
     They are for half precision, and a compiled network has its own. Launched one by one from Python they would take
     longer than cuDNN's, so they are only for steps that become graphs.
@@ -134,7 +134,7 @@ def few_maps(step: Step | GraphStep) -> contextlib.AbstractContextManager[None]:
         warnings.warn(
             f"Triton's kernels cannot be used here, and the usual ones are slower: {trouble}",
             TrainingWarning,
-            stacklevel=2,
+            stacklevel=4,
         )
         return contextlib.nullcontext()
     return kernels.few_maps(step.step.module)

@@ -23,6 +23,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from cnnlib.training.memory import relus_after_batch_norm
@@ -30,7 +31,8 @@ from cnnlib.training.memory import relus_after_batch_norm
 MOST_MAPS = 64
 """With more of them cuDNN is about as fast."""
 MOST_NUMBERS = 2**22
-"""Larger tensors fill a GPU with the usual kernels, too, and here their sums would have too many parts."""
+"""Positions times maps, rounded up. With more of them the usual kernels fill a GPU, too, and here sums would have too
+many parts."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,8 @@ def _tile(maps: int) -> int:
 
 def _images(x: Tensor, maps: int, height: int, width: int) -> Tensor:
     """Return an empty channels_last tensor (N, maps, height, width) like x."""
-    return x.new_empty((len(x), height, width, maps)).permute(0, 3, 1, 2)
+    shape = len(x), maps, height, width
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _launch_convolution(x: Tensor, weight: Tensor, y: Tensor, stride: int, backward: bool) -> Tensor:
@@ -195,12 +198,14 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:  # noqa: D102
+        weight = weight.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         height, width = ((size - 1) // stride + 1 for size in x.shape[2:])
         return _launch_convolution(x, weight, _images(x, len(weight), height, width), stride, False)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: D102
         x, weight = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
@@ -216,7 +221,7 @@ def _gradient_of_weights(x: Tensor, dy: Tensor, stride: int) -> Tensor:
     tiling = SUM_OF_PRODUCTS[max(tiles)]
     rows = len(dy) * dy.shape[2] * dy.shape[3]
     programs = triton.cdiv(rows, tiling.rows * tiling.blocks)
-    parts = torch.empty((programs, dy.shape[1], 3, 3, x.shape[1]), device=x.device)
+    parts = torch.empty((programs, dy.shape[1], 3, 3, x.shape[1]), device=x.device, dtype=torch.float32)
     with torch.cuda.device_of(x):
         _sum_products[(programs, 3)](
             *(x, dy, parts, rows, *dy.shape[2:], *x.shape[2:], x.shape[1], dy.shape[1], *tiles, stride),
@@ -283,7 +288,7 @@ def _normalise(
     values = values * tl.load(gain + maps, mask=there, other=0.0)[None, :]
     values = values + tl.load(shift + maps, mask=there, other=0.0)[None, :]
     if RELU:
-        values = tl.maximum(values, 0.0)
+        values = tl.where(values <= 0, 0.0, values)  # not a maximum, which would make 0 of what is not a number
     tl.store(y + where, values.to(y.dtype.element_ty), mask=inside)
     if tl.program_id(0) == 0:
         tl.store(saved + maps, mean, mask=there)
@@ -321,7 +326,7 @@ def _gradients(
     if RELU:
         output = values * tl.load(gain + maps, mask=there, other=0.0)[None, :]
         output = output + tl.load(shift + maps, mask=there, other=0.0)[None, :]
-        gradient = tl.where(output > 0, gradient, 0.0)
+        gradient = tl.where(output <= 0, 0.0, gradient)
     return values, tl.where(inside, gradient, 0.0)
 
 
@@ -407,8 +412,8 @@ class BatchNorm(torch.autograd.Function):
         relu: bool,
     ) -> Tensor:
         rows, programs, block = _blocks(x)
-        parts = torch.empty((programs, 2, x.shape[1]), device=x.device)
-        saved = torch.empty((2, x.shape[1]), device=x.device)
+        parts = torch.empty((programs, 2, x.shape[1]), device=x.device, dtype=torch.float32)
+        saved = torch.empty((2, x.shape[1]), device=x.device, dtype=torch.float32)
         y = torch.empty_like(x)
         with torch.cuda.device_of(x):
             _moments[(programs,)](x, parts, rows, *block)
@@ -421,11 +426,12 @@ class BatchNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         x, gain, shift, saved = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
         rows, programs, block = _blocks(x)
-        parts = torch.empty((programs, 2, x.shape[1]), device=x.device)
+        parts = torch.empty((programs, 2, x.shape[1]), device=x.device, dtype=torch.float32)
         dx, dgain, dshift = torch.empty_like(x), torch.empty_like(gain), torch.empty_like(shift)
         with torch.cuda.device_of(x):
             _sums[(programs,)](dy, x, saved, gain, shift, parts, rows, *block, ctx.relu)
@@ -467,19 +473,29 @@ def _convolution_forward(self: nn.Conv2d, x: Tensor) -> Tensor:
     return Convolution.apply(half, self.weight, self.stride[0])
 
 
-def _batch_norm_forward(self: nn.BatchNorm2d, x: Tensor, relu: bool = False) -> Tensor:
-    half = _half(self, x, self.num_features, self.num_features)
+def _batch_norm_forward(self: nn.BatchNorm2d, x: Tensor, joined: set[nn.Module] | None = None) -> Tensor:
+    """Normalise x. With ``joined``, a ReLU follows: note there whether this was done here, too."""
+    half = None
+    if x.dtype in (torch.float16, torch.bfloat16):  # fp32 stays what it is, as under autocast
+        half = _half(self, x, self.num_features, self.num_features)
+    if joined is not None:
+        (joined.discard if half is None else joined.add)(self)
     if half is None:
-        y = nn.BatchNorm2d.forward(self, x)
-        return F.relu(y) if relu else y
+        return nn.BatchNorm2d.forward(self, x)
     return BatchNorm.apply(
         *(half, self.weight, self.bias, self.running_mean, self.running_var, self.num_batches_tracked),
-        *(self.momentum, self.eps, relu),
+        *(self.momentum, self.eps, joined is not None),
     )
+
+
+def _relu_forward(self: nn.ReLU, norm: nn.BatchNorm2d, joined: set[nn.Module], x: Tensor) -> Tensor:
+    return x if norm in joined else nn.ReLU.forward(self, x)
 
 
 def _fits(part: nn.Module) -> bool:
     """Tell whether these kernels can compute a layer."""
+    if "forward" in vars(part):  # somebody else's
+        return False
     if type(part) is nn.Conv2d:
         return (
             (part.kernel_size, part.padding, part.dilation, part.groups) == ((3, 3), (1, 1), (1, 1), 1)
@@ -497,44 +513,50 @@ def _fits(part: nn.Module) -> bool:
     )
 
 
+def _can_be_joined(norm: nn.BatchNorm2d, relu: nn.ReLU) -> bool:
+    """Tell whether nobody would notice that a batch norm computes its ReLU as well."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    watched = any(getattr(part, kind) for part in (norm, relu) for kind in hooks)
+    return _fits(norm) and not watched and "forward" not in vars(relu)
+
+
 @contextlib.contextmanager
 def few_maps(module: nn.Module) -> Iterator[None]:
-    """Within this context the training steps of a network in half precision use these kernels wherever they fit."""
-    fused = {norm: relu for norm, relu in relus_after_batch_norm(module).items() if _fits(norm)}
+    """Within this context the training steps of a network in half precision use these kernels wherever they fit.
+
+    Layers get another ``forward`` for as long. A copy made within the context keeps it.
+    """
+    joined: set[nn.Module] = set()
+    pairs = {norm: relu for norm, relu in relus_after_batch_norm(module).items() if _can_be_joined(norm, relu)}
     parts = [part for part in module.modules() if _fits(part)]
     for part in parts:
         if isinstance(part, nn.Conv2d):
             part.forward = functools.partial(_convolution_forward, part)
         else:
-            part.forward = functools.partial(_batch_norm_forward, part, relu=part in fused)
-    for relu in fused.values():
-        relu.forward = _unchanged
+            part.forward = functools.partial(_batch_norm_forward, part, joined=joined if part in pairs else None)
+    for norm, relu in pairs.items():
+        relu.forward = functools.partial(_relu_forward, relu, norm, joined)
     try:
         yield
     finally:
-        for part in (*parts, *fused.values()):
+        for part in (*parts, *pairs.values()):
             del part.forward
-
-
-def _unchanged(x: Tensor) -> Tensor:
-    return x
 
 
 @functools.cache
 def trouble(device: torch.device) -> str | None:
     """Return why these kernels do not work on a device, or None if they do. Triton needs a C compiler, for example."""
-    maps = torch.ones(LEAST_MAPS, device=device)
-    x, weight = (
-        torch.zeros(1, LEAST_MAPS, 4, 4, device=device),
-        torch.zeros(LEAST_MAPS, LEAST_MAPS, 3, 3, device=device),
-    )
-    x, weight = (part.to(memory_format=torch.channels_last) for part in (x.half(), weight))
-    x.requires_grad_(), weight.requires_grad_()
+    maps = torch.ones(LEAST_MAPS, device=device, dtype=torch.float32)
+    x = _images(maps[None].half(), LEAST_MAPS, 4, 4).zero_()
+    weight = _images(maps[:, None], LEAST_MAPS, 3, 3).zero_().requires_grad_()
     batches = torch.zeros((), dtype=torch.int64, device=device)
     try:
-        y = Convolution.apply(x, weight, 1)
-        BatchNorm.apply(y, maps, maps, maps.clone(), maps.clone(), batches, 0.1, 1e-5, True).sum().backward()
+        with torch.enable_grad():
+            y = Convolution.apply(x, weight, 1)
+            BatchNorm.apply(y, maps, maps, maps.clone(), maps.clone(), batches, 0.1, 1e-5, True).sum().backward()
         batches.item()  # waits for the device
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # of Triton, of a compiler, of the device
         return f"{type(error).__name__}: {error}"
     return None

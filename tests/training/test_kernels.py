@@ -128,16 +128,18 @@ def test_gradients_are_as_good_as_those_of_the_usual_kernels(model, kernels):
 @computes
 def test_evaluations_and_tensors_that_do_not_fit_are_for_pytorch(kernels, monkeypatch):
     layer, norm = nn.Conv2d(4, 8, 3, padding=1, bias=False).to(DEVICE), nn.BatchNorm2d(4).to(DEVICE)
-    x = torch.randn(2, 4, 6, 6, device=DEVICE)
+    x = torch.randn(2, 4, 6, 6, device=DEVICE).half()
+    ours = tuple(function._backward_cls for function in (kernels.Convolution, kernels.BatchNorm))
 
     def has_our_gradient(layer, x):
         with torch.autocast(DEVICE.type, torch.float16):
-            return type(layer(x).grad_fn).__name__ in ("ConvolutionBackward", "BatchNormBackward")
+            return isinstance(layer(x).grad_fn, ours)
 
     with kernels.few_maps(nn.ModuleList([layer, norm])):
         assert has_our_gradient(layer, x)
         assert has_our_gradient(norm, x)
-        assert "Convolution" not in type(layer(x).grad_fn).__name__ or layer(x).dtype == torch.float32
+        assert not has_our_gradient(norm, x.float()), "batch norm of fp32 is fp32, also under autocast"
+        assert not isinstance(layer(x.float()).grad_fn, ours), "no half precision was asked for"
         with pytest.raises(RuntimeError, match="channels"):
             has_our_gradient(layer, x[:, :3])
         with pytest.raises(ValueError, match="more than 1 value"):
@@ -148,6 +150,78 @@ def test_evaluations_and_tensors_that_do_not_fit_are_for_pytorch(kernels, monkey
         layer.eval(), norm.eval()
         assert not has_our_gradient(layer, x)
         assert not has_our_gradient(norm, x)
+
+
+@computes
+def test_what_is_not_a_number_stays_so_past_the_relu(kernels):
+    net = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()).to(DEVICE)
+    x = torch.randn(2, 4, 6, 6, device=DEVICE).half()
+    x[0, 1, 2, 3], x[1, 2, 0, 0] = torch.nan, torch.inf
+    x.requires_grad_()
+    with kernels.few_maps(net), torch.autocast(DEVICE.type, torch.float16):
+        y = net(x)
+    y.sum().backward()
+    for part in (y, x.grad):
+        assert part[:, 1:3].isnan().all()
+        assert part[:, [0, 3]].isfinite().all()
+
+
+@computes
+def test_other_layers_may_write_into_what_a_convolution_puts_out(kernels):
+    net = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.ReLU()).to(DEVICE)
+    x = torch.randn(2, 4, 6, 6, device=DEVICE)
+    with memory.relu_in_place(net), kernels.few_maps(net), torch.autocast(DEVICE.type, torch.float16):
+        y = net(x)
+    y.sum().backward()
+    assert distance(y, net(x)) < 1e-2
+    assert net[0].weight.grad.abs().max() > 0
+
+
+@computes
+def test_gradients_of_gradients_are_refused(kernels):
+    x = torch.randn(2, 4, 6, 6, device=DEVICE).half().requires_grad_()
+    layers = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+    for layer in layers:
+        layer.to(DEVICE)
+        with kernels.few_maps(layer), torch.autocast(DEVICE.type, torch.float16):
+            (gradient,) = torch.autograd.grad(layer(x).float().square().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            gradient.float().square().sum().backward()
+
+
+class SometimesRectified(nn.Sequential):
+    """Its ReLU works in training only."""
+
+    def forward(self, x):
+        x = self[0](x)
+        return self[1](x) if self.training else x
+
+
+@computes
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_batch_norm_leaves_the_relu_to_pytorch_where_it_is_pytorchs_itself(frozen, kernels):
+    net = SometimesRectified(nn.BatchNorm2d(4), nn.ReLU()).to(DEVICE)
+    x = torch.randn(8, 4, 6, 6, device=DEVICE).half()
+    with kernels.few_maps(net), torch.autocast(DEVICE.type, torch.float16):
+        net[0].train(not frozen)
+        assert net(x).min() == 0
+        net.eval()
+        assert net(x).min() < 0
+
+
+@computes
+def test_hooks_and_what_others_have_put_in_the_place_of_a_layer_are_left_alone(kernels):
+    net = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU()).to(DEVICE)
+    seen = []
+    handle = net[1].register_forward_hook(lambda _, __, output: seen.append(output.min().item()))
+    net[0].forward = mine = lambda x: 2 * x
+    x = torch.randn(2, 4, 6, 6, device=DEVICE).half()
+    with kernels.few_maps(net), kernels.few_maps(net), torch.autocast(DEVICE.type, torch.float16):
+        assert net(x).min() == 0
+    assert seen[0] < 0, "what the batch norm puts out"
+    assert net[0].forward is mine
+    handle.remove()
+    assert not any("forward" in vars(part) for part in net[1:])
 
 
 @on_a_gpu

@@ -1,8 +1,8 @@
 """Kernels in Triton for what a small network spends its training on: 3x3 convolutions and batch norm of few maps.
 
-The nets for CIFAR have 16 to 64 maps. The kernels of cuDNN and PyTorch are made for hundreds of them, and leave most of
-a large GPU idle. These compute the same sums: products are of numbers in half precision, sums in fp32, and the order of
-all sums is fixed, so that equal seeds give equal numbers.
+The nets for CIFAR have 16 to 64 maps. The kernels of cuDNN and PyTorch are made for hundreds of them, and take up to
+four times as long as these, which compute the same sums: products are of numbers in half precision, sums in fp32, and
+the order of all sums is fixed, so that equal seeds give equal numbers.
 
 A convolution is an implicit matrix product (Chetlur et al. 2014, arXiv 1410.0759, section 3). Its rows are the places
 in all images of the batch, its columns the maps: exactly how channels_last tensors lie in memory. Tiles have a power of
@@ -26,13 +26,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from cnnlib.training.memory import relus_after_batch_norm
+from cnnlib.training.calls import relus_after_batch_norm
 
 MOST_MAPS = 64
-"""With more of them cuDNN is about as fast."""
+"""More were not measured."""
 MOST_NUMBERS = 2**22
-"""Positions times maps, rounded up. With more of them the usual kernels fill a GPU, too, and here sums would have too
-many parts."""
+"""Positions times maps, rounded up. More were not measured, and the sums of batch norm would have too many parts."""
 
 
 @dataclass(frozen=True)
@@ -236,12 +235,26 @@ def _gradient_of_weights(x: Tensor, dy: Tensor, stride: int) -> Tensor:
 
 
 @triton.jit
+def _block(rows, MAPS: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr):
+    """Return where the numbers of this program's rows lie, and which of them there are."""
+    maps = tl.arange(0, TILE)
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    return row[:, None] * MAPS + maps[None, :], (row < rows)[:, None] & (maps < MAPS)[None, :]
+
+
+@triton.jit
+def _by_map(place, MAPS: tl.constexpr, TILE: tl.constexpr):
+    """Load a number for each map."""
+    maps = tl.arange(0, TILE)
+    return tl.load(place + maps, mask=maps < MAPS, other=0.0)
+
+
+@triton.jit
 def _moments(x, parts, rows, MAPS: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr):
     """Store the mean and the sum of squared deviations of ROWS rows of x in parts[program]."""
     maps = tl.arange(0, TILE)
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    inside = (row < rows)[:, None] & (maps < MAPS)[None, :]
-    values = tl.load(x + row[:, None] * MAPS + maps[None, :], mask=inside, other=0.0).to(tl.float32)
+    where, inside = _block(rows, MAPS, TILE, ROWS)
+    values = tl.load(x + where, mask=inside, other=0.0).to(tl.float32)
     mean = tl.sum(values, 0) / tl.minimum(rows - tl.program_id(0) * ROWS, ROWS)
     deviations = tl.where(inside, values - mean[None, :], 0.0)
     place = parts + tl.program_id(0) * 2 * MAPS + maps
@@ -281,21 +294,18 @@ def _normalise(
     away = means - mean[None, :]
     squares = tl.sum(tl.load(place + MAPS, mask=full, other=0.0) + count * away * away, 0)
     scale = 1 / tl.sqrt(squares / rows + eps)
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    inside = (row < rows)[:, None] & there[None, :]
-    where = row[:, None] * MAPS + maps[None, :]
+    where, inside = _block(rows, MAPS, TILE, ROWS)
     values = (tl.load(x + where, mask=inside, other=0.0).to(tl.float32) - mean[None, :]) * scale[None, :]
-    values = values * tl.load(gain + maps, mask=there, other=0.0)[None, :]
-    values = values + tl.load(shift + maps, mask=there, other=0.0)[None, :]
+    values = values * _by_map(gain, MAPS, TILE)[None, :] + _by_map(shift, MAPS, TILE)[None, :]
     if RELU:
         values = tl.where(values <= 0, 0.0, values)  # not a maximum, which would make 0 of what is not a number
     tl.store(y + where, values.to(y.dtype.element_ty), mask=inside)
     if tl.program_id(0) == 0:
         tl.store(saved + maps, mean, mask=there)
         tl.store(saved + MAPS + maps, scale, mask=there)
-        before = tl.load(running_mean + maps, mask=there)
+        before = _by_map(running_mean, MAPS, TILE)
         tl.store(running_mean + maps, before + momentum * (mean - before), mask=there)
-        before = tl.load(running_var + maps, mask=there)
+        before = _by_map(running_var, MAPS, TILE)
         tl.store(running_var + maps, before + momentum * (squares / (rows - 1) - before), mask=there)
         tl.store(batches, tl.load(batches) + 1)
 
@@ -314,18 +324,12 @@ def _gradients(
     RELU: tl.constexpr,
 ):
     """Return the normalised values of this program's rows, and the gradient that comes to batch norm, past the ReLU."""
-    maps = tl.arange(0, TILE)
-    there = maps < MAPS
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    inside = (row < rows)[:, None] & there[None, :]
-    where = row[:, None] * MAPS + maps[None, :]
+    where, inside = _block(rows, MAPS, TILE, ROWS)
     gradient = tl.load(dy + where, mask=inside, other=0.0).to(tl.float32)
-    mean = tl.load(saved + maps, mask=there, other=0.0)[None, :]
-    scale = tl.load(saved + MAPS + maps, mask=there, other=0.0)[None, :]
-    values = (tl.load(x + where, mask=inside, other=0.0).to(tl.float32) - mean) * scale
+    mean, scale = _by_map(saved, MAPS, TILE), _by_map(saved + MAPS, MAPS, TILE)
+    values = (tl.load(x + where, mask=inside, other=0.0).to(tl.float32) - mean[None, :]) * scale[None, :]
     if RELU:
-        output = values * tl.load(gain + maps, mask=there, other=0.0)[None, :]
-        output = output + tl.load(shift + maps, mask=there, other=0.0)[None, :]
+        output = values * _by_map(gain, MAPS, TILE)[None, :] + _by_map(shift, MAPS, TILE)[None, :]
         gradient = tl.where(output <= 0, 0.0, gradient)
     return values, tl.where(inside, gradient, 0.0)
 
@@ -381,11 +385,9 @@ def _by_input(
     along = tl.sum(tl.load(place + MAPS, mask=full, other=0.0), 0)
     values, gradient = _gradients(dy, x, saved, gain, shift, rows, MAPS, TILE, ROWS, RELU)
     gradient = gradient - (total / rows)[None, :] - values * (along / rows)[None, :]
-    scale = tl.load(saved + MAPS + maps, mask=there, other=0.0) * tl.load(gain + maps, mask=there, other=0.0)
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    inside = (row < rows)[:, None] & there[None, :]
-    gradient = (gradient * scale[None, :]).to(dx.dtype.element_ty)
-    tl.store(dx + row[:, None] * MAPS + maps[None, :], gradient, mask=inside)
+    scale = _by_map(saved + MAPS, MAPS, TILE) * _by_map(gain, MAPS, TILE)
+    where, inside = _block(rows, MAPS, TILE, ROWS)
+    tl.store(dx + where, (gradient * scale[None, :]).to(dx.dtype.element_ty), mask=inside)
     if tl.program_id(0) == 0:
         tl.store(dgain + maps, along, mask=there)
         tl.store(dshift + maps, total, mask=there)

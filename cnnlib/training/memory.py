@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from cnnlib.training import hardware
+from cnnlib.training.calls import calls
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # mallopt's names for them, from malloc.h
 USUAL_MMAP_THRESHOLD = 32 << 20
@@ -51,8 +51,7 @@ def kept(device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def relu_in_place(module: nn.Module) -> Iterator[None]:
     """Within this context each ReLU of a network overwrites its input, where nothing else will read it."""
-    with hardware.SHARED:
-        layers = _safe_in_place(module)
+    layers = _safe_in_place(module)
     for layer in layers:
         layer.inplace = True
     try:
@@ -74,39 +73,8 @@ def _safe_in_place(module: nn.Module) -> list[nn.ReLU]:
         return node.op == "call_function" and node.target in ADDITIONS
 
     safe: dict[nn.ReLU, bool] = {}
-    for node in _calls(module):
+    for node in calls(module):
         layer = parts[node.target] if node.op == "call_module" else None
         if isinstance(layer, nn.ReLU) and not layer.inplace:
             safe[layer] = safe.get(layer, True) and is_fresh(node.all_input_nodes[0])
     return [layer for layer, is_safe in safe.items() if is_safe]
-
-
-def relus_after_batch_norm(module: nn.Module) -> dict[nn.BatchNorm2d, nn.ReLU]:
-    """Return the batch norms whose output a ReLU reads and nothing else, each with its ReLU. Both are called once."""
-    with hardware.SHARED:
-        nodes = _calls(module)
-    parts = dict(module.named_modules())
-    called = [parts[node.target] for node in nodes if node.op == "call_module"]
-    pairs = {}
-    for node in nodes:
-        if node.op == "call_module" and isinstance(parts[node.target], nn.BatchNorm2d) and len(node.users) == 1:
-            (reader,) = node.users
-            relu = parts[reader.target] if reader.op == "call_module" else None
-            if isinstance(relu, nn.ReLU) and called.count(relu) == called.count(parts[node.target]) == 1:
-                pairs[parts[node.target]] = relu
-    return pairs
-
-
-def _calls(module: nn.Module) -> list[torch.fx.Node]:
-    """Return what a network calls, from ``torch.fx``.
-
-    Nothing of a network that it cannot trace, nor of one that draws random numbers for it: its next pass may take
-    another way.
-    """
-    with torch.random.fork_rng(devices=[]):
-        before = torch.get_rng_state()
-        try:
-            graph = torch.fx.Tracer().trace(module)
-        except Exception:  # tracing runs the network's own code, which may do anything
-            return []
-        return list(graph.nodes) if torch.equal(before, torch.get_rng_state()) else []

@@ -73,7 +73,7 @@ def test_a_network_is_left_as_it_was(measure):
 
 
 class WritesIntoItsInput(ResNet):
-    """A network whose first operation works in place, as that of many pre-activation nets does."""
+    """A network whose first operation works in place."""
 
     def forward(self, x):
         return super().forward(x.relu_())

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from cnnlib.models import create
 from cnnlib.training import TrainingWarning, fit, graphs, hardware, memory
+from cnnlib.training.calls import relus_after_batch_norm
 from cnnlib.training.graphs import GraphStep, few_maps, kernels_fit
 from cnnlib.training.step import Step
 
@@ -296,7 +297,7 @@ def test_where_kernels_cannot_be_built_a_training_takes_the_usual_ones_and_says_
 @pytest.mark.parametrize(("model", "pairs"), [("resnet20", 10), ("preact20", 19), ("vgg11-cifar", 8)])
 def test_relus_that_follow_a_batch_norm_are_found(model, pairs):
     with torch.device("meta"):
-        found = memory.relus_after_batch_norm(create(model))
+        found = relus_after_batch_norm(create(model))
     assert len(found) == pairs
     assert len({*found.values()}) == pairs
 
@@ -316,4 +317,4 @@ class Shared(nn.Module):
 
 
 def test_a_relu_that_is_called_twice_or_shares_its_input_is_no_part_of_a_batch_norm():
-    assert memory.relus_after_batch_norm(Shared()) == {}
+    assert relus_after_batch_norm(Shared()) == {}

@@ -21,7 +21,7 @@ from cnnlib.training import hardware
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.errors import TrainingWarning
 from cnnlib.training.recipe import Recipe
-from cnnlib.training.step import Step
+from cnnlib.training.step import AUTOCAST, Step
 
 STEPS_BEFORE = 3
 """Real steps that are taken before the recording: they load kernels and allocate what stays."""
@@ -129,7 +129,7 @@ def few_maps(step: Step | GraphStep) -> contextlib.AbstractContextManager[None]:
     from cnnlib.training import kernels  # needs Triton
 
     with hardware.SHARED:
-        trouble = kernels.trouble(step.step.device)
+        trouble = kernels.trouble(step.step.module, AUTOCAST[step.step.precision])
     if trouble:
         warnings.warn(
             f"Triton's kernels cannot be used here, and the usual ones are slower: {trouble}",

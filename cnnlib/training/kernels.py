@@ -545,20 +545,41 @@ def few_maps(module: nn.Module) -> Iterator[None]:
             del part.forward
 
 
-@functools.cache
-def trouble(device: torch.device) -> str | None:
-    """Return why these kernels do not work on a device, or None if they do. Triton needs a C compiler, for example."""
-    maps = torch.ones(LEAST_MAPS, device=device, dtype=torch.float32)
-    x = _images(maps[None].half(), LEAST_MAPS, 4, 4).zero_()
-    weight = _images(maps[:, None], LEAST_MAPS, 3, 3).zero_().requires_grad_()
-    batches = torch.zeros((), dtype=torch.int64, device=device)
+def trouble(module: nn.Module, dtype: torch.dtype) -> str | None:
+    """Return why these kernels cannot compute a network's layers in half precision where it is, or None if they can.
+
+    Triton needs a C compiler, for example, and a device may have too little memory for a tile. Parts of one size are
+    tried once in a process.
+    """
+    parts = [part for part in module.modules() if _fits(part)]
     try:
-        with torch.enable_grad():
-            y = Convolution.apply(x, weight, 1)
-            BatchNorm.apply(y, maps, maps, maps.clone(), maps.clone(), batches, 0.1, 1e-5, True).sum().backward()
-        batches.item()  # waits for the device
+        for part in parts:
+            if isinstance(part, nn.Conv2d):
+                _try_convolution(part.in_channels, part.out_channels, part.stride[0], dtype, part.weight.device)
+            else:
+                _try_batch_norm(part.num_features, dtype, part.weight.device)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of Triton, of a compiler, of the device
         return f"{type(error).__name__}: {error}"
     return None
+
+
+@functools.cache
+def _try_convolution(ins: int, outs: int, stride: int, dtype: torch.dtype, device: torch.device) -> None:
+    x = torch.zeros((2, ins, 4, 4), dtype=dtype, device=device).to(memory_format=torch.channels_last)
+    weight = torch.zeros((outs, ins, 3, 3), device=device)
+    with torch.enable_grad():
+        Convolution.apply(x.requires_grad_(), weight.requires_grad_(), stride).sum().backward()
+    weight.grad.sum().item()  # waits for the device
+
+
+@functools.cache
+def _try_batch_norm(maps: int, dtype: torch.dtype, device: torch.device) -> None:
+    x = torch.zeros((2, maps, 4, 4), dtype=dtype, device=device).to(memory_format=torch.channels_last)
+    gain, shift, mean, var = torch.ones((4, maps), device=device)
+    batches = torch.zeros((), dtype=torch.int64, device=device)
+    with torch.enable_grad():
+        for relu in (False, True):
+            BatchNorm.apply(x.requires_grad_(), gain, shift, mean, var, batches, 0.1, 1e-5, relu).sum().backward()
+    batches.item()  # waits for the device

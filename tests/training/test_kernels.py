@@ -278,20 +278,26 @@ def test_steps_that_become_graphs_use_these_kernels(data, recipe, monkeypatch):
 
 
 @computes
-def test_where_kernels_cannot_be_built_a_training_takes_the_usual_ones_and_says_so(data, recipe, monkeypatch, kernels):
-    assert kernels.trouble(DEVICE) is None
-    kernels.trouble.cache_clear()
+@pytest.mark.parametrize("broken", [16, 64])
+def test_where_kernels_cannot_be_built_a_training_takes_the_usual_ones_and_says_so(
+    broken, data, recipe, monkeypatch, kernels
+):
+    net = create("resnet20").to(DEVICE)
+    assert kernels.trouble(net, torch.float16) is None
+    kernels._try_convolution.cache_clear()
+    launch = kernels._launch_convolution
 
-    def build(*_):
-        raise RuntimeError("no C compiler")
+    def build(x, weight, *how):
+        if len(weight) == broken:
+            raise RuntimeError("no C compiler")
+        return launch(x, weight, *how)
 
     monkeypatch.setattr(kernels, "_launch_convolution", build)
     monkeypatch.setattr(graphs, "kernels_fit", lambda *_: True)
     step = GraphStep.__new__(GraphStep)
-    step.step = Step(create("resnet20").to(DEVICE), recipe, data, "bf16", compiled=False)
+    step.step = Step(net, recipe, data, "fp16", compiled=False)
     with pytest.warns(TrainingWarning, match="usual ones are slower: RuntimeError: no C compiler"), few_maps(step):
         assert not any("forward" in vars(part) for part in step.step.module.modules())
-    kernels.trouble.cache_clear()
 
 
 @pytest.mark.parametrize(("model", "pairs"), [("resnet20", 10), ("preact20", 19), ("vgg11-cifar", 8)])

@@ -136,6 +136,7 @@ def _require_comparable(study: Study, records: Sequence[Record]) -> None:
             raise StudyError(f"records of different {what} cannot be compared: {', '.join(sorted(values))}")
     for record in records:
         study.arm(record.arm)
+        study.scale(record.run.budget)
     for budget in BUDGETS:
         runs = [record.run for record in records if record.run.budget == budget]
         for what, numbers in (

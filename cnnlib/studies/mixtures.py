@@ -154,13 +154,17 @@ def mix(study: str, records: Sequence[Record], data: ImageSet) -> Mixtures:
         data: the set they were trained on.
 
     Raises:
-        StudyError: if there are fewer than two, one has no network, one is there twice, or was trained on other data.
+        StudyError: if there are fewer than two, one has no network, one is there twice, or was trained on other data,
+            or they are of several budgets.
     """
     if len(records) < 2:
         raise StudyError(f"averaging needs at least two networks, and there are {len(records)}")
     require_networks(record.run for record in records)
     require_distinct((record.arm, record.run.seed) for record in records)
     require_data((record.run.data for record in records), data)
+    for what in ("budget", "train_images"):
+        if len({getattr(record.run, what) for record in records}) > 1:
+            raise StudyError(f"networks of several trainings are averaged as of one budget, and these differ in {what}")
     arms = list(dict.fromkeys(record.arm for record in records))
     records = sorted(records, key=lambda record: (arms.index(record.arm), record.run.seed))
     labels = data.test_labels.cpu()

@@ -83,8 +83,9 @@ def check(record: Record, study: Study, path: Path, images: ImageSet | None = No
         RecordError: naming what differs.
     """
     refuse_misnamed(path, record.file_name)
-    if record.arm not in study.arms:
-        raise RecordError(f"the record {path} is of {record.arm!r}, which the study {study.name!r} has not; delete it")
+    for what, name, known in (("arm", record.arm, study.arms), ("budget", record.run.budget, study.budgets)):
+        if name not in known:
+            raise RecordError(f"the record {path} is of the {what} {name!r}, unknown to {study.name!r}; delete it")
     arm, scale, run = study.arm(record.arm), study.scale(record.run.budget), record.run
     expected = {
         "study": study.name,
@@ -147,8 +148,8 @@ def load_records(study: Study, budget: str | None = None, folder: str | Path | N
 
 def in_order(study: Study, records: Iterable[Record]) -> list[Record]:
     """Return records in the order of the study's arms, budgets and seeds."""
-    arms, budgets = list(study.arms), list(study.budgets)
-    return sorted(records, key=lambda r: (arms.index(r.arm), budgets.index(r.run.budget), r.run.seed))
+    arms = list(study.arms)
+    return sorted(records, key=lambda r: (arms.index(r.arm), settings.BUDGETS.index(r.run.budget), r.run.seed))
 
 
 def refuse_misnamed(path: Path, name: str) -> None:

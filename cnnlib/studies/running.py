@@ -17,6 +17,7 @@ from cnnlib import settings
 from cnnlib.data import ImageSet, load
 from cnnlib.errors import CnnlibError
 from cnnlib.files import locked, user_path, write_json
+from cnnlib.measure.dry_run import own_random_numbers
 from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
@@ -310,12 +311,12 @@ def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[
                 futures = [pool.submit(task.train, Progress(False), together=jobs) for task in tasks]
                 for future in as_completed(futures):
                     bar.update()
-                    if error := future.exception():
-                        traceback.clear_frames(error.__traceback__)  # or they hold the whole training until the end
-            except KeyboardInterrupt:
+                    future.result()
+            except BaseException as error:  # Ctrl-C, or that of a training without a folder
                 with ignored():
                     STOP.set()  # each thread ends its step and saves
                     pool.shutdown(cancel_futures=True)
+                traceback.clear_frames(error.__traceback__)  # they hold the training that failed
                 raise
     finally:
         STOP.clear()  # whatever interrupted the wait, and after the pool's own: a thread not yet stopped would go on
@@ -330,8 +331,7 @@ def _probed(study: Study, arm: Arm, run: Run, images: ImageSet) -> Probed | None
     if study.probe is None:
         return None
     device = next(run.module.parameters()).device
-    devices = [device] if device.type == "cuda" else []
-    with hardware.SHARED, torch.random.fork_rng(devices=devices), hardware.exact_convolutions():
+    with hardware.SHARED, own_random_numbers(device), hardware.exact_convolutions():
         *_, untrained = build((arm.model, arm.overrides), images, run.seed, device)
         return Probed(initial=study.probe(untrained, images), trained=study.probe(run.module, images))
 

@@ -229,7 +229,8 @@ def check(run: SearchRun, path: Path, images: ImageSet | None = None) -> None:
     if images:
         expected["train_images"], found["train_images"] = len(images.train_labels), run.run.train_images
         expected["test_images"], found["test_images"] = len(images.test_labels), run.run.test.n
-    expected["parameters"] = count_parameters(network(run.found.plan, scale.effort.channels))
+    with torch.device("meta"):
+        expected["parameters"] = count_parameters(network(run.found.plan, scale.effort.channels))
     found["parameters"] = run.run.parameters
     different = [
         f"{key} is {found[key]!r}, not {expected[key]!r}"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnlib.measure.dry_run import own_random_numbers
 from cnnlib.training.errors import ArgumentError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -148,16 +149,18 @@ def seed_generators(device: torch.device, seed: int) -> None:
 
 @contextlib.contextmanager
 def exact_convolutions() -> Iterator[None]:
-    """Within this context cuDNN chooses the same algorithm every time, and fp32 means fp32, not TF32, in every layer.
+    """Within this context cuDNN chooses the same algorithm every time, and fp32 means fp32 in every layer.
 
-    It holds whichever of PyTorch's switches for TF32 the caller has used, and restores them.
+    Neither a GPU nor a processor may then compute it in TF32 or bf16. It holds whichever of PyTorch's switches for
+    that the caller has used, and restores them.
     """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn, matmul, mkldnn = torch.backends.cudnn, torch.backends.cuda.matmul, torch.backends.mkldnn
     switches = [(cudnn, "enabled", True), (cudnn, "benchmark", False), (cudnn, "deterministic", True)]
     switches += [(cudnn, "allow_tf32", False)]
     # Since PyTorch 2.9 there are new switches, which count; where they were used the old ones cannot be read any more.
     if hasattr(matmul, "fp32_precision"):
-        switches += [(part, "fp32_precision", "ieee") for part in (cudnn.conv, cudnn.rnn, matmul)]
+        parts = (cudnn.conv, cudnn.rnn, matmul, mkldnn.conv, mkldnn.rnn, mkldnn.matmul)
+        switches += [(part, "fp32_precision", "ieee") for part in parts]
     before, precision = [], None
     with contextlib.suppress(RuntimeError):
         precision = torch.get_float32_matmul_precision()
@@ -185,7 +188,7 @@ def reproducible(device: torch.device) -> Iterator[None]:
     before = torch.get_num_threads()
     with contextlib.ExitStack() as stack:
         with SHARED:
-            stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+            stack.enter_context(own_random_numbers(device))
             stack.enter_context(exact_convolutions())
         try:
             yield

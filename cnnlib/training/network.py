@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.data import Images
+from cnnlib.measure.dry_run import own_random_numbers
 from cnnlib.models import BadOption, card, create
 from cnnlib.training import hardware
 from cnnlib.training.errors import ArgumentError
@@ -36,7 +37,7 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
             overrides = {} if isinstance(model, str) else model[1]
             name = card(name).name
             check_channels(name, data)
-            with hardware.SHARED:
+            with hardware.SHARED, own_random_numbers(device):
                 hardware.seed_generators(device, seed)
                 module = registered(name, {"num_classes": len(data.classes), **overrides})
         case _:

@@ -16,7 +16,7 @@ from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import create
 from cnnlib.table import Column, Table
 from cnnlib.training import hardware
-from cnnlib.training.bench import Loop, Traffic, cold_rounds, traffic, train
+from cnnlib.training.bench import Traffic, cold_rounds, ladder, traffic, train
 from cnnlib.training.errors import BenchError
 from cnnlib.training.recipe import recipe_for
 from cnnlib.training.run import conditions
@@ -129,16 +129,10 @@ def step_times(
     one_step = replace(
         data, train_images=data.train_images[:batch_size].clone(), train_labels=data.train_labels[:batch_size].clone()
     )
-    loop = Loop(
-        on_device=True,
-        channels_last=True,
-        unread=True,
-        less_memory=True,
-        precision=precision,
-        graph=device.type == "cuda",
-    )
+    *_, loop = ladder(device, precision, workers=0, compile=False).values()
     seconds: dict[str, list[float]] = {model: [] for model in models}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(hardware.exact_convolutions())  # each turn's own would restore what another had set
         turns = {
             model: stack.enter_context(
                 contextlib.closing(

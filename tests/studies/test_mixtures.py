@@ -30,7 +30,9 @@ def four(data):
 
 
 def record(arm, seed, *logits):
-    run = SimpleNamespace(module=Says([list(pair) for pair in logits]), seed=seed, budget="smoke", data="CIFAR-10")
+    run = SimpleNamespace(
+        module=Says([list(pair) for pair in logits]), seed=seed, budget="smoke", data="CIFAR-10", train_images=8
+    )
     return SimpleNamespace(arm=arm, run=run)
 
 
@@ -66,6 +68,11 @@ def test_what_cannot_be_averaged(networks, four):
         mix("test", [*networks, networks[0]], four)
     with pytest.raises(StudyError, match="different data cannot be averaged: CIFAR-10, CIFAR-100"):
         mix("test", networks, dataclasses.replace(four, name="CIFAR-100"))
+    for what, other in (("budget", "short"), ("train_images", 7)):
+        odd = record("B", 2, *[(0.0, 1.0)] * 4)
+        setattr(odd.run, what, other)
+        with pytest.raises(StudyError, match=f"these differ in {what}"):
+            mix("test", [*networks, odd], four)
 
 
 def test_three_of_a_kind_and_one_of_each(networks, four):

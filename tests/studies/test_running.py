@@ -376,6 +376,14 @@ def test_a_second_ctrl_c_stops_no_later_training(study, data, threads, monkeypat
     assert len(go(study, data, jobs=2)) == 4
 
 
+def test_the_callers_random_numbers_are_not_taken(study, data, tmp_path):
+    """Neither by trainings nor by records and networks that are read."""
+    before = torch.get_rng_state()
+    for _ in "trained", "read":
+        go(study, data, folder=tmp_path)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_finished_trainings_are_skipped(study, data, tmp_path, monkeypatch):
     first = go(study, data, folder=tmp_path)
     steps = count_steps(monkeypatch)
@@ -515,11 +523,12 @@ def test_a_queue_holds_the_networks_that_are_averaged(study, data, tmp_path):
     assert held() == {(name, arm) for name in ("test", "mixed") for arm in ("wide", "narrow")}
 
 
-def test_without_a_folder_the_first_failure_ends_the_study(diverging, data, monkeypatch):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_without_a_folder_the_first_failure_ends_the_study(diverging, data, monkeypatch, threads, jobs):
     steps = count_steps(monkeypatch)
     with pytest.raises(Diverged):
-        go(diverging, data)
-    assert len(steps) <= 4, "what came after it could not be kept"
+        go(diverging, data, jobs=jobs)
+    assert len(steps) <= 4 * jobs, "what came after it could not be kept"
 
 
 def test_nothing_is_trained_beside_a_record_that_does_not_fit(study, data, tmp_path, monkeypatch):
@@ -665,10 +674,17 @@ def test_a_recipe_may_be_reworded(study, data, tmp_path, monkeypatch):
     assert run_ensemble(study, [*again, *more], study.images(data, study.scale("smoke"))).seeds == (0, 1, 2)
 
 
-def test_a_record_of_an_arm_that_is_gone(study, data, tmp_path):
-    go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
-    with pytest.raises(RecordError, match=r"smoke-narrow-seed0\.json is of 'narrow', which the study 'test' has not"):
-        load_records(dataclasses.replace(study, arms={"wide": study.arms["wide"]}), folder=tmp_path)
+@pytest.mark.parametrize(
+    ("what", "name", "left"), [("arm", "narrow", {"arms": ("wide",)}), ("budget", "smoke", {"budgets": ("short",)})]
+)
+def test_a_record_of_what_is_gone(study, data, tmp_path, what, name, left):
+    records = go(study, data, folder=tmp_path, seeds=[0], arms=["narrow"])
+    without = {field: {key: getattr(study, field)[key] for key in kept} for field, kept in left.items()}
+    study = dataclasses.replace(study, **without)
+    with pytest.raises(RecordError, match=rf"smoke-narrow-seed0\.json is of the {what} '{name}', unknown to 'test'"):
+        load_records(study, folder=tmp_path)
+    with pytest.raises(StudyError, match=f"no {name} budget" if what == "budget" else f"no arm '{name}'"):
+        compare(study, records)
 
 
 @pytest.mark.parametrize(

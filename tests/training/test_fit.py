@@ -257,10 +257,12 @@ import sys, torch
 from cnnlib.training.hardware import exact_convolutions
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
 exec(sys.argv[1])
-new = lambda: (cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision)
+mkldnn = torch.backends.mkldnn
+parts = (cudnn.conv, cudnn.rnn, matmul, mkldnn.conv, mkldnn.rnn, mkldnn.matmul)
+new = lambda: tuple(part.fp32_precision for part in parts)
 before = new()
 with exact_convolutions(), exact_convolutions():
-    assert new() == ("ieee", "ieee", "ieee"), new()
+    assert set(new()) == {"ieee"}, new()
     assert not cudnn.allow_tf32 and not matmul.allow_tf32
 assert new() == before, (before, new())
 """
@@ -273,6 +275,8 @@ assert new() == before, (before, new())
         "cudnn.conv.fp32_precision = 'ieee'",
         "torch.backends.fp32_precision = 'ieee'",
         "torch.backends.fp32_precision = 'tf32'",
+        "torch.backends.mkldnn.conv.fp32_precision = 'bf16'",
+        "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'",
         "torch.set_float32_matmul_precision('high')",
     ],
 )

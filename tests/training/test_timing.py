@@ -7,7 +7,7 @@ import torch
 
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import create
-from cnnlib.training import ArgumentError, BenchError, StepTimes, step_times, timing
+from cnnlib.training import ArgumentError, BenchError, StepTimes, hardware, step_times, timing
 from cnnlib.training.bench import Loop, bytes_moved, traffic
 from cnnlib.training.timing import Work
 
@@ -39,6 +39,35 @@ def test_networks_take_turns(data, monkeypatch):
     monkeypatch.setattr("cnnlib.training.timing.train", train)
     step_times(data, NAMES, batch_size=4, rounds=2, device="cpu", precision="bf16")
     assert order == 3 * list(NAMES)
+
+
+def test_on_a_gpu_the_steps_are_those_of_a_training(data, monkeypatch):
+    """A training there uses the kernels for few maps, where there is Triton."""
+    loops = []
+    monkeypatch.setattr(timing.settings, "device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(timing.hardware, "precision", lambda *_: "bf16")
+    monkeypatch.setattr("cnnlib.training.bench.kernels_fit", lambda *_: True)
+    monkeypatch.setattr(timing, "train", lambda loop, *_: loops.append(loop) or (_ for _ in ()))
+    with pytest.raises(StopIteration):
+        step_times(data, NAMES[:1], batch_size=4)
+    assert [(loop.graph, loop.few_maps, loop.precision) for loop in loops] == [(True, True, "bf16")]
+
+
+def test_a_failure_leaves_the_switches_as_they_were(data, monkeypatch):
+    """Each network's turns have cuDNN's switches to themselves, and find those of the one before."""
+
+    def train(loop, data, model, recipe, workers, device):
+        with hardware.exact_convolutions():
+            yield 4
+            if model == NAMES[0]:
+                raise KeyboardInterrupt
+            yield 4
+
+    monkeypatch.setattr(timing, "train", train)
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
+    with pytest.raises(KeyboardInterrupt):
+        step_times(data, NAMES, batch_size=4, rounds=2, device="cpu", precision="fp32")
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32) == before
 
 
 def test_cold_rounds_are_not_counted(data, monkeypatch):

@@ -10,9 +10,10 @@ it stands at the end of the residual branch, after its last batch norm and befor
 - SE-ResNet strides as ResNet does in the paper of 2015, in the first 1x1 convolution. timm's does it in the 3x3
   convolution: ``se-resnet50-v1.5``.
 - The authors' Caffe models pool after the first convolution without padding. Ours pad, as all our ResNets do.
-- The CIFAR rows of "SE-ResNet" in the paper are pre-activated nets, as their errors without the module show: here
-  ``se-preact110`` and ``se-preact164``. ``se-preact20`` is the same for short runs. ``se-resnet20`` to
-  ``se-resnet110`` are not in the paper; they have shortcuts of option B.
+- Results on CIFAR, and on crops of 320 pixels, are in the paper's later version only (Hu et al. 2020). Its rows of
+  "SE-ResNet" are pre-activated nets, as their errors without the module show: here ``se-preact110`` and
+  ``se-preact164``. ``se-preact20`` is the same for short runs. ``se-resnet20`` to ``se-resnet110`` are not in the
+  paper; they have shortcuts of option B.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ def imagenet_senet(
 BASIC, BOTTLENECK = (16, 32, 64), (64, 128, 256)
 RESNEXT_8X64D = partial(aggregated_transformations, cardinality=8, base_width=64)
 RESNEXT_32X4D = partial(aggregated_transformations, cardinality=32, base_width=4)
-TABLES_4_AND_5 = ("crops and flips", "Hu et al. 2018, Tables 4 and 5")
+TABLES_4_AND_5 = ("crops and flips", "Hu et al. 2020, Tables 4 and 5")
 CIFAR = {  # the net that it is added to: build, parameters, multiply-adds, published errors
     "resnet20": (partial(cifar_senet, two_convolutions, (3, 3, 3), BASIC, 16), 274_847, 40_815_200, ()),
     "resnet32": (partial(cifar_senet, two_convolutions, (5, 5, 5), BASIC, 16), 470_861, 69_128_096, ()),
@@ -241,7 +242,7 @@ for _name, (_build, _parameters, _multiply_adds, _errors) in CIFAR.items():
 
 AUTHORS = ("1 crop, validation", "github.com/hujie-frank/SENet")
 TABLE_2 = ("1 crop, validation", "Hu et al. 2018, Table 2")
-CROP_320 = ("1 crop of 320x320 pixels, validation", "Hu et al. 2018, Table 8")
+CROP_320 = ("1 crop of 320x320 pixels, validation", "Hu et al. 2020, Table 8")
 SE_RESNET = partial(imagenet_senet, bottleneck, option_b, imagenet_stem, 64)
 SE_RESNET_V1_5 = partial(imagenet_senet, bottleneck_v1_5, option_b, imagenet_stem, 64)
 SE_RESNEXT = partial(imagenet_senet, RESNEXT_32X4D, option_b, imagenet_stem, 64)

@@ -80,8 +80,18 @@ def test_an_arm_with_smaller_batches_takes_more_steps(timed, data, speeds):
 
 def test_a_speed_is_the_median_of_rounds_in_which_the_arms_take_turns(timed, data, monkeypatch):
     rates = iter([1.0, 30.0, 9.0, 10.0, 2.0, 20.0])  # wide, narrow, wide, narrow, wide, narrow
-    monkeypatch.setattr(equal_time, "fit", lambda *_, **__: SimpleNamespace(images_per_second=next(rates)))
+    trained = []
+
+    def measured(model, *_, precision, **__):
+        trained.append((*model, precision))
+        return SimpleNamespace(images_per_second=next(rates))
+
+    monkeypatch.setattr(equal_time, "fit", measured)
+    timed = dataclasses.replace(
+        timed, arms=timed.arms | {"narrow": dataclasses.replace(timed.arms["narrow"], precision="bf16")}
+    )
     assert equal_time.speeds(timed, timed.scale("smoke"), data) == {"wide": 2.0, "narrow": 20.0}
+    assert trained == 3 * [(arm.model, arm.overrides, arm.precision) for arm in timed.arms.values()]
 
 
 def test_recorded_speeds_belong_to_their_lengths_alone(timed, data, speeds, tmp_path, monkeypatch):

@@ -29,6 +29,12 @@ def runs(images, folder):
     return search.run(budget="smoke", data=images, folder=folder, progress=False)
 
 
+def on_fewer_images(run):
+    """The same search with fewer training images, and with fewer test images."""
+    for fewer in ({"train_images": 100}, {"test": dataclasses.replace(run.run.test, n=100)}):
+        yield dataclasses.replace(run, run=dataclasses.replace(run.run, **fewer))
+
+
 def test_every_way_is_searched_trained_and_tested(runs):
     assert [(run.arm, run.seed) for run in runs] == [(arm, 0) for arm in search.ARMS]
     for run in runs:
@@ -62,7 +68,9 @@ def test_no_test_image_reaches_a_search(images, monkeypatch):
 def test_records_come_back_equal(runs, folder):
     paths = sorted((folder / "search").iterdir())
     assert [path.name for path in paths] == sorted(f"smoke-{arm}-seed0.json" for arm in search.ARMS)
+    before = torch.get_rng_state()
     assert search.load_records("smoke", folder) == runs
+    assert torch.equal(torch.get_rng_state(), before), "the caller's random numbers are not taken"
     assert search.load_records("short", folder) == []
 
 
@@ -82,9 +90,13 @@ def test_nothing_is_searched_beside_a_record_that_does_not_fit(runs, images, tmp
         search.run(budget="smoke", data=images, folder=tmp_path, progress=False)
 
 
-def test_a_record_on_other_images_is_refused(runs, folder, images):
+def test_a_record_on_other_images_is_refused(runs, folder, images, tmp_path):
     with pytest.raises(RecordError, match="test_images is 128, not 20"):
         search.run(budget="smoke", data=images.subset(128, test=20), folder=folder, progress=False)
+    for few in on_fewer_images(runs[0]):
+        few.save(tmp_path)
+        with pytest.raises(RecordError, match=r"(train|test)_images is 100, not 128"):
+            search.run(budget="smoke", arms=["none"], data=images, folder=tmp_path, progress=False)
 
 
 def test_seeds_are_recorded_one_by_one(images, tmp_path, monkeypatch):
@@ -138,6 +150,13 @@ def test_a_way_that_fails_does_not_stop_the_others(images, tmp_path, monkeypatch
 def test_ways_and_seeds_named_twice_are_searched_once(images):
     runs = search.run(budget="smoke", arms=["none", "none"], seeds=[7, 3, 7], data=images, progress=False)
     assert [run.seed for run in runs] == [7, 3]
+
+
+@pytest.mark.parametrize("arm", ["none", "random-own"])
+def test_another_seed_finds_another_cell(images, monkeypatch, arm):
+    monkeypatch.setattr(search, "train", lambda *_: None)
+    runs = search.run(budget="smoke", arms=[arm], seeds=range(2), data=images, progress=False)
+    assert runs[0].found.plan != runs[1].found.plan
 
 
 def test_a_record_of_another_search_is_refused(runs, tmp_path):
@@ -211,8 +230,9 @@ def test_live_searches_are_joined_by_recorded_ones(runs, folder, tmp_path, monke
     assert [(run.arm, run.seed) for run in joined] == [(arm, seed) for arm in search.ARMS for seed in (0, 1)]
     assert joined[-2] is runs[-1]
     assert search.with_recorded([]) == []
-    few = dataclasses.replace(runs[-1], run=dataclasses.replace(runs[-1].run, train_images=100))
-    assert search.with_recorded([few]) == [few]
+    monkeypatch.setattr(search, "load_records", lambda budget: recorded)
+    for few in on_fewer_images(runs[-1]):
+        assert search.with_recorded([few]) == [few]
 
 
 def test_the_table_ranks_no_single_run(runs):
@@ -250,9 +270,9 @@ def test_search_times_are_medians_on_one_machine(runs):
 def test_searches_of_different_budgets_are_not_compared(runs):
     with pytest.raises(StudyError, match="one budget"):
         search.table([runs[0], dataclasses.replace(runs[1], budget="short")])
-    few = dataclasses.replace(runs[1], run=dataclasses.replace(runs[1].run, train_images=100))
-    with pytest.raises(StudyError, match="equally many training images"):
-        search.table([runs[0], few])
+    for few in on_fewer_images(runs[1]):
+        with pytest.raises(StudyError, match="equally many training images"):
+            search.table([runs[0], few])
     with pytest.raises(StudyError, match=r"more than one record of none seed 0 \(smoke\)"):
         search.table([runs[0], *runs])
     with pytest.raises(StudyError, match="one budget"):

@@ -159,7 +159,7 @@ def test_a_finished_training_is_returned_at_once(data, recipe, tmp_path, monkeyp
     die_at(monkeypatch, 1)
     again = train(data, recipe, checkpoint=tmp_path / "x")
     assert_same(again, whole)
-    assert again.seconds == whole.seconds
+    assert (again.seconds, again.images_per_second) == (whole.seconds, whole.images_per_second)
 
 
 def test_threads_precision_and_compilation_are_those_of_the_beginning(data, recipe, tmp_path, monkeypatch):
@@ -185,6 +185,7 @@ def test_threads_precision_and_compilation_are_those_of_the_beginning(data, reci
         ({"recipe": {"lr": 0.1}}, "recipe.lr is 0.05 there and 0.1 here"),
         ({"model": ("alexnet-cifar", {"width": 0.25})}, "overrides.width is 0.125 there and 0.25 here"),
         ({"log_every": 6}, "log_every is 5 there and 6 here"),
+        ({"evaluate_every": 2}, "evaluate_every is 1 there and 2 here"),
         ({"precision": "bf16"}, "precision"),
         ({"pixels": True}, "data.digest"),
     ],
@@ -200,6 +201,14 @@ def test_another_trainings_checkpoint_is_refused(data, recipe, tmp_path, monkeyp
         train(data, recipe, checkpoint=path, **change)
     assert str(path) in str(error.value)
     assert path.read_bytes() == content, "the other training's checkpoint is left as it was"
+
+
+def test_a_checkpoint_with_synchronised_normalisation_is_refused_without(data, recipe, tmp_path):
+    train(data, recipe.limited(steps=1), checkpoint=tmp_path / "x")
+    identity, state = checkpoint.read(tmp_path / "x")
+    checkpoint.write(tmp_path / "x", identity | {"sync_bn": True}, state)
+    with pytest.raises(CheckpointMismatch, match="sync_bn is True there and False here"):
+        train(data, recipe.limited(steps=1), checkpoint=tmp_path / "x")
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped"])

@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlib.training import CheckpointMismatch, ProcessError, Recipe, RecipeError, Run, checkpoint, evaluate, fit
+from cnnlib.training import (
+    CheckpointMismatch,
+    ProcessError,
+    Recipe,
+    RecipeError,
+    Run,
+    checkpoint,
+    engine,
+    evaluate,
+    fit,
+)
 from cnnlib.training.distributed import Processes, join
 from cnnlib.training.interrupts import Interrupts
 
@@ -220,6 +230,15 @@ def test_without_torchrun_a_process_is_alone():
     values = torch.ones(3)
     assert join("cpu").sum(values) is values
     assert join("cpu").mean(values) is values
+
+
+def test_what_a_network_draws_is_other_in_each_process_and_step(plain, data, recipe, monkeypatch):
+    seeds = []
+    monkeypatch.setattr(engine.hardware, "seed_generators", lambda device, seed: seeds.append(seed))
+    for rank in (0, 1):
+        monkeypatch.setattr(engine.distributed, "join", lambda device, rank=rank: Processes(rank=rank))
+        fit(plain, data, recipe.limited(steps=2), progress=False)
+    assert len(set(seeds)) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import copy
 import platform
 import resource
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -140,6 +141,17 @@ def test_memory_that_is_kept_is_not_mapped_again():
         held = _resident()
     assert kept < faults() / 10
     assert held - _resident() > 32 << 20, "what was kept is given back"
+
+
+def test_at_the_end_the_thresholds_are_usual_ones(monkeypatch):
+    """A C library does not tell what they are: this one only keeps them."""
+    thresholds = {}
+    libc = SimpleNamespace(mallopt=thresholds.__setitem__, malloc_trim=lambda pad: None)
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: libc)
+    with memory.kept(CPU):
+        assert min(thresholds.values()) >= 1 << 30
+    assert thresholds == {memory.MMAP_THRESHOLD: 32 << 20, memory.TRIM_THRESHOLD: 64 << 20}
 
 
 def _resident() -> int:

@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # the tables' signs, in a terminal that knows ASCII only
+    if sys.stderr is None:  # the shell has closed it
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         options = parser().parse_args(arguments)
         status = options.run(options) or 0

@@ -30,6 +30,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     path = Path(path)
     partial = _beside(path, ".partial")
     _make_folder(path.parent)
+    _refuse_folder(path)
     with locked(partial, wait=True):
         try:
             with partial.open("wb") as file:
@@ -52,9 +53,15 @@ def check_writable(path: str | Path) -> None:
     """
     partial = _beside(Path(path), ".partial")
     _make_folder(partial.parent)
+    _refuse_folder(Path(path))
     with locked(partial, wait=True):
         partial.open("wb").close()
         partial.unlink()
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def _make_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cnnlib.files import check_writable, write_json
+from cnnlib.files import check_writable, replacing, write_json
 
 
 def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path, monkeypatch):
@@ -47,6 +47,14 @@ def test_a_probe_leaves_what_is_there_alone(tmp_path):
     check_writable(tmp_path / "new" / "two.json")
     assert json.loads(path.read_text()) == [1]
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["new", "one.json"]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    with pytest.raises(IsADirectoryError) as probed:
+        check_writable(tmp_path)
+    with pytest.raises(IsADirectoryError) as written, replacing(tmp_path):
+        pass
+    assert probed.value.filename == written.value.filename == str(tmp_path)
 
 
 @pytest.mark.parametrize("path", [".", "/"])

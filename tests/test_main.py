@@ -70,8 +70,9 @@ def test_output_that_cannot_be_written_is_one_line(unbuffered):
     assert (process.returncode, process.stderr) == (2, message)
 
 
-def test_no_output_at_all_is_no_error():
-    command = f"{shlex.quote(sys.executable)} -m cnnlib models lenet >&-"
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_no_output_at_all_is_no_error(closed):
+    command = f"{shlex.quote(sys.executable)} -m cnnlib models lenet {closed}"
     process = subprocess.run(["bash", "-c", command], capture_output=True)
     assert (process.returncode, process.stderr) == (0, b"")
 

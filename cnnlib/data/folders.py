@@ -233,6 +233,8 @@ class _Reader(torch.utils.data.Dataset):
         path = self.root / os.fsdecode(self.files[index])
         try:
             with Image.open(path) as file:
+                if file.mode.startswith(("I", "F")):  # Pillow would make all that is bright white
+                    return DataError(f"the image {path} has more than 8 bits a channel; convert it to 8")
                 image = file.convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = str(error).replace(repr(str(path)), "it")

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnlib.files import user_path
+from cnnlib.files import check_writable, user_path
 
 if TYPE_CHECKING:
     from cnnlib.data import ImageSet
@@ -263,6 +263,7 @@ def run_speed(options: argparse.Namespace) -> None:
 
     use_threads(options.threads)
     check_folder(options.out.parent)
+    check_writable(options.out)
     data = None if options.layers_only else load_data("cifar10", progress=False)
     speed = measure_speed(data, device=options.device, precision=options.precision, rounds=options.rounds)
     for batch_size in BATCHES:

@@ -18,6 +18,7 @@ from cnnlib.studies.errors import RecordError
 from cnnlib.studies.record import SHIPPED
 from cnnlib.studies.study import Arm, Scale, Study
 from cnnlib.training import Recipe, fit
+from cnnlib.training.errors import check_at_least
 
 ROUNDS = 3
 STEPS = {"cpu": 5, "cuda": 100}
@@ -82,6 +83,10 @@ def load(study: Study, path: Path) -> dict[str, dict[str, float]]:
     try:
         content = read_json(path)
         made_for = [content[kind].keys() for kind in ("steps", "images_per_second")]
+        for steps in content["steps"].values():
+            check_at_least(1, steps=steps)
+        if not all(speed > 0 for speed in content["images_per_second"].values()):
+            raise ValueError("a speed is not positive")
     except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} holds no lengths of trainings ({error}); delete it") from error
     if any(labels != study.arms.keys() for labels in made_for):

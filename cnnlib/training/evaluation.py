@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from cnnlib.data import DataError, Images
 from cnnlib.data.augment import normalise
 from cnnlib.training.distributed import ALONE, Processes
+from cnnlib.training.errors import check_at_least
 from cnnlib.training.hardware import SHARED, exact_convolutions
 from cnnlib.training.network import check_outputs
 
@@ -53,7 +54,11 @@ def predict(module: nn.Module, images: Tensor, data: Images, *, batch_size: int 
         data: the set whose mean and standard deviation the network was trained with.
         batch_size: images at a time. The result does not depend on it, but for rounding, unless the network uses
             the statistics of the batch in evaluation mode, too (:class:`cnnlib.search.shared.SharedNet`).
+
+    Raises:
+        ArgumentError: if a batch has no image.
     """
+    check_at_least(1, batch_size=batch_size)
     device = next(module.parameters()).device
     batches = images.split(batch_size or _batch_size(device, images.shape[1:]))
     with evaluating(module):
@@ -79,11 +84,12 @@ def evaluate(
 
     Raises:
         ValueError: if there is no such split.
-        ArgumentError: if the network has fewer outputs than there are classes.
+        ArgumentError: if the network has fewer outputs than there are classes, or a batch has no image.
         DataError: if the split is empty, or an image in a file cannot be read.
     """
     if split not in ("test", "train"):
         raise ValueError(f"split must be 'test' or 'train', not {split!r}")
+    check_at_least(1, batch_size=batch_size)
     index = torch.arange(len(data.test_labels if split == "test" else data.train_labels))
     return _evaluate(module, data, split, index, processes, batch_size)
 

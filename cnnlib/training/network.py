@@ -26,7 +26,7 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
     the data has classes.
 
     Raises:
-        ArgumentError: if it is no network, or does not take the images.
+        ArgumentError: if it is no network, or does not take the images, or is not for classes.
         UnknownModel: if there is no such model.
         BadOption: if it has no such option, or the value is not possible.
     """
@@ -37,6 +37,8 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
             overrides = {} if isinstance(model, str) else model[1]
             name = card(name).name
             check_channels(name, data)
+            if "num_classes" not in card(name).options:
+                raise ArgumentError(f"{name} does not put out classes, and {data.name} has nothing else to learn")
             with hardware.SHARED, own_random_numbers(device):
                 hardware.seed_generators(device, seed)
                 module = registered(name, {"num_classes": len(data.classes), **overrides})

@@ -35,7 +35,7 @@ class Progress:
     def __init__(self, enabled: bool = True, prefix: str = "") -> None:
         self.prefix = prefix
         self._output = _NotebookOutput() if enabled and in_notebook() else None
-        self._terminal = enabled and self._output is None and sys.stderr.isatty()
+        self._terminal = enabled and self._output is None and sys.stderr is not None and sys.stderr.isatty()
 
     def start(self, statement: str, steps: int, done: int) -> tqdm:
         """Say what is trained where, and return its bar.

@@ -150,6 +150,15 @@ def test_a_damaged_image_is_named(root, workers):
         read(image_folders(root, size=16, workers=workers), [[(6, 1)]])
 
 
+@pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("I", "tiff"), ("F", "tiff")])
+def test_an_image_of_more_than_8_bits_is_named(root, mode, suffix):
+    """Pillow makes white of all that is above 255."""
+    path = root / "train" / "bee" / "2.jpg"
+    Image.new(mode, (20, 20), 1000).save(path, format=suffix)
+    with pytest.raises(DataError, match=r"^the image .*train/bee/2\.jpg has more than 8 bits a channel; convert it"):
+        read(image_folders(root, size=16, workers=0), [[(6, None)]])
+
+
 def test_an_image_that_has_vanished_is_named(root):
     data = image_folders(root, size=16, workers=0)
     (root / "val" / "cat" / "1.JPEG").unlink()

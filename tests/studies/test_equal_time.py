@@ -124,6 +124,9 @@ def test_the_length_that_the_others_follow_is_that_of_the_study(timed, data, spe
         (b"\xff", "holds no lengths"),
         (b'{"steps": {"wide": 2, "narrow": 4}}', r"holds no lengths of trainings \('images_per_second'\)"),
         (b'{"steps": {"wide": 2}, "images_per_second": {"wide": 500}}', "other arms"),
+        (b'{"steps": {"wide": 2, "narrow": "x"}, "images_per_second": {"wide": 1, "narrow": 2}}', "not 'x'.; delete"),
+        (b'{"steps": {"wide": 2, "narrow": 4}, "images_per_second": {"wide": 0, "narrow": 2}}', "is not positive"),
+        (b'{"steps": {"wide": 2, "narrow": 4}, "images_per_second": {"wide": null, "narrow": 2}}', "holds no lengths"),
         (
             b'{"steps": {"wide": 1, "narrow": 2}, "images_per_second": {"wide": 500, "narrow": 1000}}',
             "lengths.json was made for 2 steps of 'narrow', not 4; delete it",

@@ -124,6 +124,13 @@ def test_shipped_records_are_complete():
         assert list(speed.nets.seconds) == list(NETS)
 
 
+def test_where_no_record_can_be_written_nothing_is_measured(cnn, tmp_path, monkeypatch):
+    monkeypatch.setattr("cnnlib.studies.speed.measure_speed", lambda *_, **__: pytest.fail("measured"))
+    (tmp_path / "here").mkdir()
+    status, _, err = cnn("speed", "--layers-only", "--out", "here")
+    assert (status, err) == (2, "error: cannot use here: Is a directory\n")
+
+
 @pytest.mark.parametrize("layers_only", [True, False])
 def test_the_command_measures_and_records(layers_only, cnn, tmp_path, monkeypatch):
     def measure(data, device, precision, rounds):

@@ -55,6 +55,14 @@ def test_the_splits(tiny, data):
         evaluate(tiny, data, "validation")
 
 
+@pytest.mark.parametrize(("batch_size", "said"), [(0, "at least 1, not 0"), (-1, "not -1"), (1.5, "a whole number")])
+def test_a_batch_without_images_is_refused(tiny, data, batch_size, said):
+    with pytest.raises(ArgumentError, match=f"batch_size must be .*{said}"):
+        evaluate(tiny, data, batch_size=batch_size)
+    with pytest.raises(ArgumentError, match=f"batch_size must be .*{said}"):
+        predict(tiny, data.test_images, data, batch_size=batch_size)
+
+
 def test_more_classes_than_outputs_are_refused(tiny, data):
     with pytest.raises(ArgumentError, match="CIFAR-10 has 5 classes, and the network 4 outputs"):
         evaluate(tiny, dataclasses.replace(data, classes=(*data.classes, "black")))

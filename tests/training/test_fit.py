@@ -429,6 +429,13 @@ def test_a_seed_of_numpy_is_recorded_as_a_number(tiny, data, recipe, tmp_path):
     assert Run.load(run.save(tmp_path / "run.json")).seed == 3
 
 
+def test_a_network_that_puts_out_no_classes_is_refused(data, recipe):
+    with pytest.raises(
+        ArgumentError, match=r"unipose-small does not put out classes, and .* has nothing else to learn"
+    ):
+        train("unipose-small", data, recipe)
+
+
 @pytest.mark.parametrize(
     "model", [("alexnet-cifar", {"num_classes": 3}), nn.Sequential(nn.Flatten(), nn.Linear(768, 3))]
 )

@@ -83,7 +83,7 @@ def head_gradients(
         torch.default_generator.manual_seed(0)
         if images.is_cuda:
             torch.cuda.default_generators[images.device.index].manual_seed(0)
-        answer = net(images)
+        answer = net(images.clone())  # a network may write into them
         if not isinstance(answer, WithAuxiliary) or not answer.auxiliary:
             raise BadArgument(f"{type(model).__name__} has no auxiliary heads; make it with auxiliary=True")
         weights = [layer.weight for layer in called]

@@ -37,4 +37,4 @@ def initial_losses(
 def _loss(draw: Callable[[], nn.Module], images: Tensor, labels: Tensor, seed: int) -> float:
     with own_random_numbers(images.device), torch.no_grad():
         torch.default_generator.manual_seed(seed)
-        return F.cross_entropy(main_answer(draw().train()(images)), labels).item()
+        return F.cross_entropy(main_answer(draw().train()(images.clone())), labels).item()

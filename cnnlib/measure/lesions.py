@@ -57,7 +57,7 @@ def lesions(model: ResNet, images: Tensor, labels: Tensor, *, batch_size: int = 
 def _error(net: ResNet, images: Tensor, labels: Tensor, batch_size: int) -> float:
     with torch.no_grad():
         wrong = sum(
-            (net(part).argmax(1) != truth).sum().item()
+            (net(part.clone()).argmax(1) != truth).sum().item()
             for part, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True)
         )
     return 100 * wrong / len(images)

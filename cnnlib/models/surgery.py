@@ -61,7 +61,7 @@ def _statistics(net: ResNet, images: Tensor) -> list[tuple[Tensor, Tensor]]:
     network = copy.deepcopy(net).eval()
     statistics = []
     with torch.no_grad():
-        maps = network.stem(images)
+        maps = network.stem(images.clone())  # it may write into them
         for stage in network.stages:
             maps = stage(maps)
             statistics.append((maps.mean((0, 2, 3)), maps.var((0, 2, 3))))

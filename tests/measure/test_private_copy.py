@@ -18,7 +18,9 @@ from cnnlib.measure import (
     features,
     gradient_correlation,
     gradient_flow,
+    initial_losses,
     layer_table,
+    lesions,
     multiply_adds,
     perceptual_distance,
     receptive_field,
@@ -91,6 +93,8 @@ class WritesIntoItsInput(ResNet):
         lambda net, images, labels: perceptual_distance(net, images, images.flip(0), ["stem"]),
         lambda net, images, labels: channel_weights(net, images, labels),
         lambda net, images, labels: effective_receptive_field(net, images, layer="stem"),
+        lambda net, images, labels: initial_losses(lambda: net, images, labels),
+        lambda net, images, labels: lesions(net, images, labels),
     ],
 )
 def test_images_are_left_as_they_were(measure):

@@ -104,6 +104,14 @@ def test_a_baseline_makes_the_gradient_less_noisy(controller, everything):
     assert noise(3.5) < 0.2 * noise(0.0)
 
 
+def test_the_baseline_is_a_moving_average():
+    policy = Policy(TINY, seed=0, decay=0.9, baseline=0.0)
+    decisions = policy.propose(2)
+    for expected in (0.2, 0.38):
+        policy.learn(decisions, [1.0, 3.0])
+        assert policy.baseline == pytest.approx(expected)
+
+
 def test_the_controller_learns_a_known_reward():
     policy, uniform = Policy(TINY, seed=0, lr=0.02), Uniform(TINY, seed=0)
     first = sum(identities(policy.propose(500))) / 500

@@ -15,6 +15,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,11 @@ class ImageFolders:
     stands_in_for: None = None
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 0:
-            raise DataError(f"workers must be 0 or more, not {self.workers}")
+        for name, value, least in (("size", self.size, 1), ("workers", self.workers or 0, 0)):
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise DataError(f"{name} must be a whole number, not {value!r}")
+            if value < least:
+                raise DataError(f"{name} must be {least} or more, not {value}")
 
     def __str__(self) -> str:
         return (
@@ -161,8 +165,8 @@ def image_folders(root: str | Path, *, size: int = 224, workers: int | None = No
         workers: processes that read ahead; default: one for each processor core.
 
     Raises:
-        DataError: if a folder is missing, a class has no images, the two do not hold the same classes, or the number of
-            workers is negative.
+        DataError: if a folder is missing, a class has no images, the two do not hold the same classes, or a number is
+            not a whole one or too small.
     """
     root = user_path(root).absolute()
     train, test = _listed(root, "train"), _listed(root, "val")

@@ -22,15 +22,18 @@ class ImageSet:
 
     Attributes:
         name: ``"CIFAR-10"``, ``"CIFAR-100"`` or ``"Shapes-10"``.
-        train_images: uint8 (N, 3, 32, 32), contiguous.
+        train_images: uint8 (N, C, H, H), square; those of the three are (N, 3, 32, 32).
         train_labels: int64 (N,), indices into ``classes``.
-        test_images: uint8 (M, 3, 32, 32).
+        test_images: uint8 (M, C, H, H).
         test_labels: int64 (M,).
         classes: the names of the classes.
         mean: per channel, of all training images scaled to [0, 1].
         std: per channel, likewise.
         origin: where the images came from, in words.
         stands_in_for: the data set that was asked for, if this is another one in its place.
+
+    Raises:
+        DataError: if images or labels have another form, or do not belong together.
     """
 
     name: str
@@ -43,6 +46,35 @@ class ImageSet:
     std: tuple[float, float, float]
     origin: str
     stands_in_for: str | None = None
+
+    def __post_init__(self) -> None:
+        self._check("train", self.train_images, self.train_labels)
+        self._check("test", self.test_images, self.test_labels)
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            sizes = " and ".join(str(tuple(part.shape[1:])) for part in (self.train_images, self.test_images))
+            raise DataError(f"{self.name}: training and test images must have one size, not {sizes}")
+        channels = self.train_images.shape[1]
+        for what, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != channels:
+                raise DataError(f"{self.name}: {what} must be one number for each of {channels} channels, not {values}")
+
+    def _check(self, split: str, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """Check what PyTorch would take without a word, or refuse only in the middle of a training."""
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[2] != images.shape[3]:
+            raise DataError(
+                f"{self.name}: {split}_images must be square ones of 8 bits, uint8 (N, C, H, H), not "
+                f"{_described(images)}"
+            )
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            raise DataError(
+                f"{self.name}: {split}_labels must be int64 ({len(images)},), one for each image, not "
+                f"{_described(labels)}"
+            )
+        if len(labels) and not labels.is_meta and not 0 <= labels.min() <= labels.max() < len(self.classes):
+            raise DataError(
+                f"{self.name}: {split}_labels must be indices into {len(self.classes)} classes, 0 to "
+                f"{len(self.classes) - 1}, not {labels.min().item()} to {labels.max().item()}"
+            )
 
     def __str__(self) -> str:
         height, width = self.train_images.shape[-2:]
@@ -152,3 +184,7 @@ def channel_statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[f
     mean = weights @ levels
     variance = (weights * (levels - mean[:, None]) ** 2).sum(1)
     return tuple(mean.tolist()), tuple(variance.sqrt().tolist())
+
+
+def _described(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

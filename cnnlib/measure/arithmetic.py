@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
 
 from cnnlib.measure.errors import BadArgument, DoesNotFit
 
@@ -173,7 +174,7 @@ def _check(size: int, kernel: int, stride: int, padding: int, dilation: int) -> 
         ("padding", padding, 0),
         ("dilation", dilation, 1),
     ):
-        if not isinstance(value, int) or value < least:
+        if not isinstance(value, Integral) or value < least:
             raise BadArgument(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 

@@ -13,6 +13,7 @@ import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import chain
+from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -69,7 +70,7 @@ def on_copy(
             input yet.
         DoesNotFit: if the network cannot take such images; names the smallest square ones that it takes.
     """
-    if not input_size or any(not isinstance(length, int) or length < 1 for length in input_size):
+    if not input_size or any(not isinstance(length, Integral) or length < 1 for length in input_size):
         raise BadArgument(f"input_size must be the shape of one image, (channels, height, width), not {input_size!r}")
     for meta in (True, False):  # a network that reads values, or makes tensors on another device, needs a full copy
         try:

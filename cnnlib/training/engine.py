@@ -272,8 +272,8 @@ class _Training:
         self.train: Evaluation | None = None  # at the end
         self.unread: list[tuple[Tensor, Tensor]] = []  # what the steps returned that were not yet read
         self.sums = _Sums()  # of the steps since the last point
-        self.clock, self.training_clock = _Clock(), _Clock()
-        self.timed_images = 0
+        self.clock, self.cold_clock, self.training_clock = _Clock(), _Clock(), _Clock()
+        self.timed_images = 0  # by the last of the three
         self.cold_steps = COLD_STEPS.get(self.device.type, 1)
         self.saved_at = 0.0
         self.interrupts = Interrupts(listening=processes.is_first)
@@ -327,8 +327,7 @@ class _Training:
             warnings.warn(str(error), TrainingWarning, stacklevel=3)
 
     def _train_step(self) -> None:
-        if not self.cold_steps:
-            self.training_clock.start()
+        (self.cold_clock if self.cold_steps else self.training_clock).start()
         if hasattr(self.module, "set_progress"):  # a net whose regularisation grows as the training goes on
             self.module.set_progress(self.done / self.steps)
         images, labels = self.batches[self.done]
@@ -336,11 +335,12 @@ class _Training:
             hardware.seed_generators(self.device, hardware.stream(self.seed, DROPOUT, self.processes.rank, self.done))
             self.unread.append(self.step(images, labels, self.recipe.lr_at(self.done, self.steps)))
         self.done += 1
-        if not self.cold_steps:
+        if self.cold_steps:
+            self._read()
+            self.cold_clock.stop()
+            self.cold_steps -= 1
+        else:
             self.timed_images += self.recipe.batch_size
-            return
-        self._read()
-        self.cold_steps -= 1
 
     def _read(self) -> None:
         """Read the losses of the last steps from the device, and stop if one of them is absurd."""
@@ -427,6 +427,7 @@ class _Training:
             "history": [dataclasses.asdict(point) for point in self.history],
             "train": dataclasses.asdict(self.train) if self.train else None,
             "seconds": self.clock.seconds,
+            "cold_seconds": self.cold_clock.seconds,
             "training_seconds": self.training_clock.seconds,
             "timed_images": self.timed_images,
             "torch": str(torch.__version__),
@@ -458,6 +459,7 @@ class _Training:
         self.history = [Point(**point) for point in state["history"]]
         self.train = Evaluation(**state["train"]) if state["train"] else None
         self.clock.seconds_before = state["seconds"]
+        self.cold_clock.seconds_before = state["cold_seconds"]
         self.training_clock.seconds_before = state["training_seconds"]
         self.timed_images = state["timed_images"]
         self.step.restore(state["step"])
@@ -485,7 +487,7 @@ class _Training:
     def _images_per_second(self) -> float:
         if self.timed_images:
             return self.timed_images / self.training_clock.seconds
-        return self.done * self.recipe.batch_size / self.clock.seconds
+        return self.done * self.recipe.batch_size / self.cold_clock.seconds  # better than nothing
 
     def _diverged(self, step: int, loss: float) -> Diverged:
         if self.path:  # the same training would diverge again

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.data import Images
-from cnnlib.measure.dry_run import own_random_numbers
+from cnnlib.measure import DoesNotFit
+from cnnlib.measure.dry_run import own_random_numbers, require_fit
 from cnnlib.models import BadOption, card, create
 from cnnlib.training import hardware
 from cnnlib.training.errors import ArgumentError
@@ -29,6 +30,7 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
         ArgumentError: if it is no network, or does not take the images, or is not for classes.
         UnknownModel: if there is no such model.
         BadOption: if it has no such option, or the value is not possible.
+        InputTooSmall: if it has overrides and needs larger images.
     """
     match model:
         case nn.Module():
@@ -42,6 +44,8 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
             with hardware.SHARED, own_random_numbers(device):
                 hardware.seed_generators(device, seed)
                 module = registered(name, {"num_classes": len(data.classes), **overrides})
+            if overrides:
+                _try(module, name, overrides, data)
         case _:
             raise ArgumentError(
                 f"model must be a name, such as 'resnet20', a pair of name and overrides, such as "
@@ -87,6 +91,15 @@ def check_outputs(logits: Tensor, data: Images) -> None:
             f"{data.name} has {classes} classes, and the network {outputs} outputs: give it num_classes={classes} "
             f"(on the command line --set num_classes={classes})"
         )
+
+
+def _try(module: nn.Module, name: str, overrides: Mapping[str, Any], data: Images) -> None:
+    """Try a network on two images without data. Some values build a network that then takes no image."""
+    try:
+        require_fit(module, data.image_size, batch_size=2, training=True)
+    except DoesNotFit as error:
+        given = ", ".join(f"{key}={value}" for key, value in overrides.items())
+        raise BadOption(f"{name} cannot be trained with {given}: {error}") from error
 
 
 def _torch_class(value: Any) -> Any:

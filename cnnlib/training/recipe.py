@@ -5,14 +5,26 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import math
+import numbers
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from cnnlib.training.errors import RecipeError
 
 PADDINGS = ("mean", "reflect")
 WORDS = ("source", "deviations", "full_length")
 """The fields of a recipe that say something about it. No number depends on them, so they may be reworded."""
+
+_KINDS = {
+    "str": (str, str, "a text"),
+    "bool": (bool | np.bool_, bool, "True or False"),
+    "int": (numbers.Integral, int, "a positive whole number"),
+    "float": (numbers.Real, float, "a number"),
+}
+"""What each kind of field takes, what makes it one of Python's own, and what it is called."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,10 @@ class Recipe:
     full_length: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not (value is None and field.type.endswith("| None")):
+                object.__setattr__(self, field.name, self._plain(field.name, field.type.removesuffix(" | None"), value))
         rising = all(a < b for a, b in zip(self.milestones, self.milestones[1:], strict=False))
         for holds, problem in (
             ((self.epochs is None) != (self.iterations is None), "exactly one of epochs and iterations must be given"),
@@ -75,28 +90,42 @@ class Recipe:
                 f"epochs must be positive and finite, not {self.epochs}",
             ),
             (
-                self.iterations is None or (isinstance(self.iterations, int) and self.iterations > 0),
+                self.iterations is None or self.iterations > 0,
                 f"iterations must be a positive whole number, not {self.iterations}",
             ),
-            (
-                isinstance(self.batch_size, int) and self.batch_size > 0,
-                f"batch_size must be a positive whole number, not {self.batch_size}",
-            ),
+            (self.batch_size > 0, f"batch_size must be a positive whole number, not {self.batch_size}"),
             (0 < self.lr < math.inf, f"lr must be positive and finite, not {self.lr}"),
             (0 <= self.momentum < 1, f"momentum must lie in [0, 1), not {self.momentum}"),
             (not self.nesterov or self.momentum > 0, "Nesterov momentum needs a momentum above 0"),
-            (self.weight_decay >= 0, f"weight_decay must not be negative, not {self.weight_decay}"),
+            (
+                0 <= self.weight_decay < math.inf,
+                f"weight_decay must not be negative, and finite, not {self.weight_decay}",
+            ),
             (
                 rising and all(0 < m < 1 for m in self.milestones),
                 f"milestones must be rising fractions of the run between 0 and 1, not {self.milestones}",
             ),
             (0 < self.gamma <= 1, f"gamma must lie in (0, 1], not {self.gamma}"),
             (0 <= self.warmup < 1, f"warmup must be a fraction of the run in [0, 1), not {self.warmup}"),
-            (self.warmup == 0 or self.warmup_lr > 0, f"a warm-up needs a positive warmup_lr, not {self.warmup_lr}"),
+            (
+                self.warmup == 0 or 0 < self.warmup_lr < math.inf,
+                f"a warm-up needs a positive warmup_lr, not {self.warmup_lr}",
+            ),
             (self.padding in PADDINGS, f"padding must be one of {', '.join(PADDINGS)}, not {self.padding!r}"),
         ):
             if not holds:
                 raise RecipeError(f"recipe {self.name!r}: {problem}")
+
+    def _plain(self, name: str, kind: str, value: Any) -> Any:
+        """Return the value of a field as JSON can hold it: NumPy's numbers become Python's."""
+        if kind == "tuple[float, ...]":
+            if not isinstance(value, Iterable) or isinstance(value, str):
+                raise RecipeError(f"recipe {self.name!r}: {name} must be several numbers, not {value!r}")
+            return tuple(self._plain(f"each of {name}", "float", part) for part in value)
+        accepted, convert, words = _KINDS[kind]
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
+            raise RecipeError(f"recipe {self.name!r}: {name} must be {words}, not {value!r}")
+        return value if isinstance(value, bool | int | float | str) else convert(value)
 
     def replace(self, **changes: Any) -> Recipe:
         """Return a copy with other values. Its name says what was changed, so that it never passes for the original.

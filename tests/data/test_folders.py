@@ -191,9 +191,19 @@ def test_other_files_have_another_fingerprint(root):
     assert image_folders(root).fingerprint != before
 
 
-def test_a_number_of_workers_that_makes_no_sense(root):
-    with pytest.raises(DataError, match="workers must be 0 or more, not -1"):
-        image_folders(root, workers=-1)
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        ({"workers": -1}, "workers must be 0 or more, not -1"),
+        ({"workers": "2"}, "workers must be a whole number, not '2'"),
+        ({"size": 0}, "size must be 1 or more, not 0"),
+        ({"size": 2.5}, "size must be a whole number, not 2.5"),
+        ({"size": True}, "size must be a whole number, not True"),
+    ],
+)
+def test_numbers_that_make_no_sense(root, number, message):
+    with pytest.raises(DataError, match=message):
+        image_folders(root, **number)
 
 
 def test_workers_leave_interrupts_to_the_process_that_trains():

@@ -1,3 +1,6 @@
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +27,31 @@ def test_the_statistics_of_one_grey_level_are_exact():
 def test_one_line_names_the_set_and_its_sizes(data):
     line = "Shapes-10: 300 training and 20 test images, 32x32 RGB, 10 classes"
     assert str(data) == repr(data) == line
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda d: {"train_images": d.train_images.float()},
+            "train_images must be square ones of 8 bits, uint8 (N, C, ",
+        ),
+        (lambda d: {"train_images": d.train_images[0]}, "train_images must be square ones of 8 bits"),
+        (lambda d: {"test_images": d.test_images[..., :24]}, "not uint8 (20, 3, 32, 24)"),
+        (lambda d: {"test_images": d.test_images[..., :24, :24]}, "one size, not (3, 32, 32) and (3, 24, 24)"),
+        (
+            lambda d: {"train_labels": d.train_labels[:299]},
+            "train_labels must be int64 (300,), one for each image, not ",
+        ),
+        (lambda d: {"test_labels": d.test_labels.int()}, "test_labels must be int64 (20,)"),
+        (lambda d: {"train_labels": d.train_labels + 1}, "indices into 10 classes, 0 to 9, not 1 to 10"),
+        (lambda d: {"test_labels": d.test_labels - 1}, "indices into 10 classes, 0 to 9, not -1 to 8"),
+        (lambda d: {"mean": (0.5,)}, "mean must be one number for each of 3 channels, not (0.5,)"),
+    ],
+)
+def test_images_and_labels_that_no_training_could_use(data, change, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        replace(data, **change(data))
 
 
 @pytest.mark.parametrize("n", [10, 50, 53, 300])

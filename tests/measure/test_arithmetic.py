@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnlib.measure import BadArgument, DoesNotFit, conv_arithmetic, conv_output_size, pool_output_size
+from cnnlib.measure import BadArgument, DoesNotFit, conv_arithmetic, conv_output_size, layer_table, pool_output_size
 
 ours = settings(deadline=None, max_examples=200)
 
@@ -93,6 +94,11 @@ def test_ints_give_an_int_and_a_tuple_gives_a_tuple():
     assert conv_output_size(227, 11, 4) == 55
     assert conv_output_size(227, (11, 3), 4) == (55, 57)
     assert pool_output_size((55, 28), 3, 2) == (27, 13)
+
+
+def test_integers_of_numpy_count_as_integers():
+    assert conv_output_size(np.int64(32), np.int32(3)) == 30
+    assert layer_table(nn.Conv2d(1, 2, 3), (1, *np.array([8, 9]))).rows[0].output_shape == (2, 6, 7)
 
 
 def test_the_puzzle_of_alexnet():

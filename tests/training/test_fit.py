@@ -220,12 +220,15 @@ def test_the_run_says_what_it_was(data, recipe):
     assert (run.train.n, run.test.n) == (96, 40)
 
 
-@pytest.mark.parametrize(("broken_off", "speed"), [(None, 16), (10, 16 * (8 + 14) / (8 * 1 + 14 * 2))])
-def test_the_speed_is_that_of_the_steps_alone(data, recipe, tmp_path, monkeypatch, broken_off, speed):
+@pytest.mark.parametrize(
+    ("steps", "broken_off", "speed"), [(24, None, 16), (24, 10, 16 * (8 + 14) / (8 * 1 + 14 * 2)), (1, None, 16 / 50)]
+)
+def test_the_speed_is_that_of_the_steps_alone(data, recipe, tmp_path, monkeypatch, steps, broken_off, speed):
     """A step takes 1 s, an evaluation 100, a checkpoint 10. The first step of a session, which compiles, takes 50.
 
-    In a second session a step takes 2 s.
+    In a second session a step takes 2 s. A training of a single step has no other speed than that.
     """
+    recipe = recipe.limited(steps=steps)
     clock, seconds, taken, stop = [0.0], [1], [], [broken_off]
 
     def step(self, *arguments, step=step_module.Step.__call__):
@@ -447,6 +450,20 @@ def test_a_network_with_fewer_outputs_than_classes_is_refused(data, recipe, mode
 def test_an_activation_that_does_not_exist(data, recipe):
     with pytest.raises(BadOption, match=r"torch.nn has no 'Tahn'"):
         train(("alexnet-cifar", {"activation": "nn.Tahn"}), data, recipe)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ({"dropout": math.nan}, "dropout=nan: .*got nan"),
+        ({"activation": nn.GLU}, "activation=.*GLU.*: .*Halving dimension"),
+    ],
+)
+def test_an_option_with_which_no_image_is_taken(data, recipe, override, said, tmp_path):
+    """The network can be built; that it does not work is said before anything is written."""
+    with pytest.raises(BadOption, match=rf"^alexnet-cifar cannot be trained with {said}"):
+        train(("alexnet-cifar", override), data, recipe, checkpoint=tmp_path / "x")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_name_that_is_no_recipe(data):

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from cnnlib.models import card
@@ -114,11 +115,33 @@ def test_half_an_epoch_and_less_than_a_step():
         ({"warmup": 5, "warmup_lr": 0.1}, "warmup"),
         ({"warmup": 0.1}, "warmup_lr"),
         ({"padding": "zeros"}, "padding"),
+        ({"lr": "0.1"}, "lr must be a number, not '0.1'"),
+        ({"epochs": "3"}, "epochs must be a number"),
+        ({"batch_size": True}, "batch_size must be a positive whole number, not True"),
+        ({"weight_decay": float("inf")}, "weight_decay must not be negative, and finite, not inf"),
+        ({"warmup": 0.1, "warmup_lr": float("inf")}, "warmup_lr, not inf"),
+        ({"milestones": 0.5}, "milestones must be several numbers, not 0.5"),
+        ({"milestones": ("0.5",)}, "each of milestones must be a number, not '0.5'"),
+        ({"augment": "no"}, "augment must be True or False, not 'no'"),
+        ({"momentum": None}, "momentum must be a number, not None"),
+        ({"name": 3}, "name must be a text, not 3"),
     ],
 )
 def test_bad_values_are_one_clear_error(change, word):
     with pytest.raises(RecipeError, match=word):
         Recipe(**GOOD | change)
+
+
+def test_numbers_of_numpy_are_kept_as_pythons_own():
+    given = {
+        "batch_size": np.int64(128),
+        "lr": np.float32(0.5),
+        "milestones": np.array([0.25, 0.5]),
+        "augment": np.True_,
+    }
+    recipe = Recipe(**GOOD | given)
+    assert recipe == Recipe(**GOOD | {"batch_size": 128, "lr": 0.5, "milestones": (0.25, 0.5), "augment": True})
+    assert json.loads(json.dumps(recipe.as_dict()))["batch_size"] == 128
 
 
 def test_a_changed_recipe_never_passes_for_the_original():

@@ -11,6 +11,7 @@ authors ran on two GPUs (:class:`AlexNetTwoTowers`): the same function of the sa
 - Each GPU normalises its own maps, as in the authors' code. Most one-stream copies let the window of five maps reach
   over the border between the two halves.
 - Images of other sizes are pooled to the 6x6 maps that fc6 reads. At 227x227 this step changes nothing.
+- Weights and biases start as in section 5: :func:`init_as_paper`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ nets. :mod:`cnnlib.models.cells` has the layers. Where the figure leaves somethi
 - The net of 448 maps has 468.2M parameters where the paper says 469M. Its 104 billion multiply-adds are those for
   images of 299x299. All other counts agree.
 - Drop path grows with depth here as in NASNet's code; the released code lets it grow with time only.
+- He initialisation with the fan-in.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ authors' code (TF-slim):
   1, 3, 5, ..., where PyTorch's symmetric padding centres them on 0, 2, 4, ...; on maps of odd size the two agree.
 - Drop path leaves out one operation of a cell for one image. Its probability grows with the cell's depth and, if the
   training loop calls :meth:`CellNet.set_progress`, linearly over the training, from zero.
+
+The weights do not follow that code, which takes the fan-out: they have He initialisation with the fan-in.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ maps of all layers before it, concatenated, and adds ``growth_rate`` (the paper'
 - The plain CIFAR nets have 16 maps after the first convolution, as section 3 says, the BC nets 2k. The authors' code
   takes 2k for both; only 16 gives the parameters of Table 2.
 - Dropout follows every convolution but the first, as in section 4.2; torchvision's nets drop once a layer.
+- He initialisation, also as in section 4.2, with the fan-in, as torchvision's convolutions.
 - ``memory_efficient=True`` is the method of Pleiss et al. 2017 (arXiv 1707.06990): what a layer reads is computed again
   in the backward pass, so that memory grows with the depth of a block and not with its square.
 """

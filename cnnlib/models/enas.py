@@ -8,6 +8,8 @@ share one set of weights, so that it takes half a GPU day instead of NASNet's 20
 - An identity of stride 2 is a factorised reduction, without ReLU.
 - The auxiliary head sits one cell after the second reduction cell and works on maps of 8x8 pixels.
 
+Weights have He initialisation with the fan-in.
+
 The paper's 4.6M parameters are those of 6 normal cells in each stack. The authors' script, released later, trains a net
 of 5, which has 3.9M: ``enas-micro-15``. Our classifier has ten biases more than theirs. The 2.91 % that Liu et al. 2019
 give as well belong to a cell of their own search.

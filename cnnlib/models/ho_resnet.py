@@ -10,6 +10,7 @@ evaluation reads x itself and all else starts from the shortcut, of option A.
   improved Euler method does not run, one scheme of order 2 drops its first evaluation, that of Nystrom weighs k2 where
   it is k3, and that of Verner has a wrong sign. In the first version, of March 2021 like the paper, RK4 is x + k4 / 6.
 - That code halves the image in its first convolution already. Here, as in all ResNets for CIFAR, the stem does not.
+- He initialisation with the fan-in, as in that code.
 - The paper speaks of ResNet-30 and ResNet-58, which no three equal stages give. Here a net is named after its layers:
   those with the same number, 6n + 2, have the same parameters whatever the scheme.
 """

@@ -11,7 +11,7 @@ linear 1x1 convolution, scaled down (section 3.3) and added. There are two such 
   which they are added 1152 and 2144, by Figures 7 and 18. The blocks here have the channels of their input.
 
 The paper says that the net has the raw cost of Inception-v4, which is 12.3G multiply-adds. The released one has 13.2G,
-the drawn one 9.3G.
+the drawn one 9.3G. Both have He initialisation with the fan-in, as the convolutions of the authors' released code.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ paper is silent:
   0.5 of the last layer's inputs where the authors drop 0.2. All else is the same.
 - The auxiliary head of section 4 is a training aid: ``auxiliary=True`` adds it. In training mode the net then returns
   :class:`WithAuxiliary`. The head reads 17x17 maps; what other images than 299x299 make, it pools to the size it needs.
+- He initialisation with the fan-in, in the head too. torchvision's net has a standard deviation of 0.1 in every layer,
+  but for 0.001 in the last one of its head.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ and the widths of Table 1, are numbered as on arXiv, the tables of errors as in 
 - Where a figure prints 7x1 and 1x7 in the other order than the authors' released code, we follow the code.
 - The average pooling leaves the padding out of the mean, as TensorFlow's does.
 - The auxiliary head of the released code, which the paper does not mention, is left out.
+- He initialisation with the fan-in, as in the convolutions of the released code.
 """
 
 from __future__ import annotations

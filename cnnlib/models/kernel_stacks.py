@@ -3,7 +3,7 @@
 Implements three small nets for 32x32 images that put VGG's argument to the test: one 7x7 convolution a stage; three 3x3
 ones with a ReLU after each; and three 3x3 ones with a ReLU after the last only, which make one linear map. Widths are
 chosen so that all have as many parameters, within one percent. Batch normalisation, which the paper does not have,
-follows every convolution; in evaluation mode it is linear too.
+follows every convolution; in evaluation mode it is linear too. Weights have He initialisation with the fan-in.
 """
 
 from __future__ import annotations

@@ -169,8 +169,12 @@ def classifier(
 def init_weights(net: nn.Module, draw: Callable[[Tensor], Any]) -> None:
     """Draw the weights of all convolutions and linear layers of ``net`` by ``draw`` and set their biases to zero.
 
-    ``draw`` fills one tensor in place: ``nn.init.kaiming_normal_`` is He initialisation for ReLU,
-    ``nn.init.xavier_normal_`` Glorot initialisation.
+    ``draw`` fills one tensor in place. ``nn.init.kaiming_normal_`` is He initialisation for ReLU with the fan-in (He et
+    al. 2015, arXiv 1502.01852, section 2.2): a normal distribution of variance 2/fan-in, where the fan-in is the number
+    of values that one output is computed from, 9 in a depthwise 3x3 convolution. Others take the fan-out, the area of
+    the kernel times the number of maps put out, as torchvision does in its ResNets and MobileNets: weights are then
+    smaller where the maps become more, and larger where they become fewer. ``nn.init.xavier_normal_`` is Glorot
+    initialisation, of variance 2/(fan-in + fan-out).
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -8,6 +8,9 @@ form in which the net is written today. Where ours deviates:
 - The output is minus the squared distances, so that the largest value wins and cross-entropy is the paper's equation 9
   without its constant for rubbish input.
 - Images larger than 32x32 are allowed: C5's maps are then averaged. At 32x32 this step changes nothing.
+
+Weights of the 1998 form are drawn as in Appendix A, uniformly within 2.4/fan-in, and biases are 0. :class:`LeNet5`
+has He initialisation with the fan-in.
 """
 
 from __future__ import annotations

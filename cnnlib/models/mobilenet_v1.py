@@ -6,6 +6,8 @@ multiplier rho is the size of the images: the net takes any. Where ours deviates
 - Table 1 prints stride 2 for the last depthwise convolution, which keeps its 7x7 maps: the stride is 1.
 - Padding is 1 on every side. TensorFlow's "SAME" padding, in which the authors trained, puts a stride-2 convolution of
   even maps one pixel further. On maps of odd size the two are the same.
+- He initialisation with the fan-in. The authors' code draws all layers from one normal distribution, with
+  a standard deviation of 0.09 and cut off at twice that.
 - The form for 32x32 images (``mobilenet-v1-cifar``) has stride 1 in its first convolution. It is that of
   weiaicunzai's pytorch-cifar100; the paper has none.
 """

@@ -8,6 +8,7 @@ paper's name for 6 normal cells in each stack and 768 maps at the end, 24 times 
   reduction cell's h. That is how the authors' code has it.
 - 7 @ 2304 has 27.6M parameters in Table 1, but 32.6M here. It is the same with 7 @ 1920 and 5 @ 1538 of Table 2, which
   are left out: the cells that give 6 @ 768, 4 @ 1056 and 6 @ 4032 their published sizes make these larger than printed.
+- He initialisation with the fan-in; the authors' code takes the fan-out.
 - Running statistics have PyTorch's momentum; the authors' change 300 times more slowly on ImageNet.
 """
 

@@ -7,6 +7,7 @@ appendix:
 
 - A net of pre-activated units has its first activation right after the first convolution, before the paths split, and
   an extra one after its last unit.
+- He initialisation. We take the fan-in, the authors' code the fan-out.
 - On ImageNet that first activation is in the stem, before the pooling, and the first unit has one of its own besides,
   as in pytorchcv. fb.resnet.torch (preresnet.lua) has none in the first unit: 128 parameters fewer in all.
 - Bottleneck nets have projections where the shape changes, and pre-activation comes before these too: there the paths

@@ -6,6 +6,7 @@ one block sees several sizes of image. "26w x 4s" is 26 maps in each of 4 splits
 
 - Written as in the authors' code: the split that is not convolved comes last (it is the first in equation 1), and the
   first block of a stage convolves its splits side by side and averages 3x3 pixels of the last.
+- He initialisation with the fan-in; the authors' code takes the fan-out.
 - The authors' repository has no code for Res2NeXt-29. Read as ResNeXt-29 with this block, the three nets have 23.7,
   33.0 and 36.1 million parameters, as in a rerun of others; Table 4 says 24.3, 33.8 and 36.7. Squeeze and excitation
   adds 0.5 million to each, but 1.7, 0.2 and 0.2 in Table 4.

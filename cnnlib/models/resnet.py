@@ -6,7 +6,7 @@ its shortcut, which are functions of (in_channels, out_channels, stride). Where 
 deviate:
 
 - The zeros of the parameter-free shortcut (option A) are appended after the copied maps.
-- He initialisation with the fan-in.
+- He initialisation, as in sections 3.4 and 4.2, with the fan-in. torchvision takes the fan-out of convolutions.
 - Option B is the default on ImageNet: by the caption of Table 3 the nets of 50 to 152 layers have it. The 18 layers of
   Table 2 have A, which is the default on CIFAR-10.
 - A bottleneck that halves the image does so in its first 1x1 convolution, as in the authors' models. torchvision and

@@ -9,6 +9,7 @@ this the batch norms stand where the paper has them: those inside a path belong 
 follows the sum. Choices:
 
 - A branch that halves the image does so in its 3x3 convolution, as in the authors' code.
+- He initialisation, as in section 4, with the fan-in. The authors' code takes the fan-out of convolutions.
 - Shortcuts are option B on CIFAR too, and the blocks there are the original ones with the ReLU at the end. The authors
   report that their published CIFAR errors come from pre-activated blocks, and that the original ones do better.
 """

@@ -5,7 +5,8 @@ for CIFAR-10: a CIFAR ResNet of 14 layers and half the usual width, still small 
 have 32x32 pixels and no more, so a net of a higher resolution enlarges them itself, in its first step. That brings no
 new detail, only more pixels for the convolutions to work on.
 
-All nets have shortcuts without parameters and the strides of the CIFAR ResNets.
+All nets have shortcuts without parameters and the strides and initialisation of the CIFAR ResNets: He's, with the
+fan-in.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ it stands at the end of the residual branch, after its last batch norm and befor
 :func:`with_squeeze_excitation` makes a new branch of an old one. Choices and deviations:
 
 - Two 1x1 convolutions with biases on maps of one pixel are the two fully connected layers.
+- He initialisation with the fan-in, in these two layers too.
 - SENet-154 has four changes: a stem of three 3x3 convolutions, half as many maps after the first convolution of a
   branch, a 3x3 convolution in the shortcuts that halve the image, and dropout before the classifier.
 - SE-ResNet strides as ResNet does in the paper of 2015, in the first 1x1 convolution. timm's does it in the 3x3

@@ -10,6 +10,8 @@ maps of another; a shuffle between two of them mends this. Choices and deviation
 - The factor ``width`` scales all maps, but at 1.5 the authors' code leaves the first convolution its 24, and with g = 8
   it has 16 at 0.5. Only so do the groups come out even, and the costs are those that the authors state. Half the width
   with g = 4, which the paper lists, comes out even neither way and is not here.
+- He initialisation with the fan-in. The authors' code has a standard deviation of 0.01 in the first and the last layer
+  and of 1/n elsewhere, for n maps that a filter reads.
 - The authors' code shuffles after the depthwise convolution, the paper before: equal up to the order of its filters.
 """
 

@@ -7,6 +7,7 @@ as they are; the shuffle of :mod:`cnnlib.models.shufflenet` then mixes both halv
 - The authors' released code shuffles when a unit begins, the paper and ours when it ends.
 - Its linear layer has no biases, and at width 2 it drops 0.2 of that layer's inputs. The paper speaks of neither; ours
   has the biases and no dropout, as torchvision's.
+- He initialisation with the fan-in. torchvision has PyTorch's defaults; the authors' code draws as in ShuffleNet.
 - The forms for 32x32 images (``shufflenet-v2-cifar``) have stride 1 in the first convolution and no pooling after it.
   They are those of chenyaofo's pytorch-cifar-models; the paper has none.
 """

@@ -10,6 +10,8 @@ a class, and its mean is the logit. Choices and deviations:
 - Windows of the poolings that stick out of the maps count (``ceil_mode``), as in Caffe, where the authors trained.
 - The authors' files put a ReLU behind conv10, of which the paper does not speak: logits are not negative. That of 1.0
   also pads conv10, which adds a border of biases to the maps; the 13x13 of Table 1 are without.
+- He initialisation with the fan-in, but for a standard deviation of 0.01 in conv10, as in the authors' files. All other
+  layers are uniform there, with half the variance, 1/fan-in.
 - ``squeezenet-1.1`` is the authors' later version: a smaller conv1, earlier poolings, less than half the multiply-adds.
 """
 

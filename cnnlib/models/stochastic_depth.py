@@ -9,6 +9,7 @@ survives with probability p_l = 1 - l/L (1 - p_L) and is an identity otherwise; 
 - Nothing is rescaled in training. What torchvision, timm and others call stochastic depth divides F by p_l in training
   instead, and tests with F itself: :class:`RescaledBlock`, a net of another name here.
 - Where the shape changes, the shortcut is a 2x2 average pooling and zeros for the new maps, as in the authors' code.
+- He initialisation with the fan-in, as in the convolutions of the authors' code.
 - Gates are drawn on the CPU, where ``torch.manual_seed`` fixes them and no GPU is waited for. Since each decides which
   layers run, ``torch.compile`` breaks the graph at each block in training (not in evaluation), a CUDA graph cannot hold
   a training step, and DistributedDataParallel needs ``find_unused_parameters=True``.

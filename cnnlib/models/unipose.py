@@ -11,6 +11,7 @@ a cascade. Where paper and released code differ, or leave a choice:
   code enlarges them bilinearly to find the keypoints. The first heatmap is the background.
 - The backbone is the code's ResNet-101, DeepLab's: strides in the 3x3 convolutions, and no stride but dilations in the
   last stage, 2 (1, 2, 4) for its three blocks.
+- He initialisation with the fan-in everywhere. The code starts from a backbone trained on ImageNet.
 - The code's decoder also holds a convolution that it never calls (524,800 parameters with batch norm); ours does not.
 """
 

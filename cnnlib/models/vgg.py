@@ -5,9 +5,11 @@ Only the depth varies, from 11 to 19 layers with weights, which have the names t
 fc6 to fc8. Where ours deviates:
 
 - The paper trains A first and starts the deeper nets from its layers. It also says (section 3.1) that Glorot's
-  initialisation makes this unnecessary: that is what we do. torchvision uses He's.
+  initialisation makes this unnecessary: that is what we do. torchvision uses He's, with the fan-out,
+  in the convolutions.
 - The forms with batch normalisation (``vgg16-bn``) are torchvision's, not the paper's, which is older than the method.
-  Their convolutions keep the biases that normalisation makes idle.
+  Their convolutions keep the biases that normalisation makes idle. All our forms with it have He initialisation with
+  the fan-in.
 - Other sizes than 224 are pooled to the 7x7 maps that fc6 reads. At 224 this step changes nothing.
 - The forms for 32x32 images (``vgg16-cifar``) have batch normalisation, one map of 1x1 before the classifier, and 512
   hidden units instead of 4096. They are those of chenyaofo's widely used CIFAR models.

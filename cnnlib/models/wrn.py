@@ -8,6 +8,7 @@ ResNet of d layers, k times as wide. B(3, 1, 3), for instance, is a unit of thre
 - Dropout precedes every convolution of a unit but the first. The paper has it in B(3, 3) only (Figure 1d).
 - Where the paper is silent we follow the authors' code: the first convolution of a unit strides, and the paths split
   after the activation only where the shape changes, which is in every first unit of a stage unless k = 1.
+- He initialisation with the fan-in; the authors' code takes the fan-out of convolutions.
 - WRN-50-2-bottleneck is not pre-activated. It is ResNet-50 v1.5 with twice as many maps in the 3x3 convolutions.
 """
 

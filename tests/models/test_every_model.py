@@ -10,10 +10,11 @@ import copy
 import functools
 import pickle
 import re
+from fnmatch import fnmatchcase
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
 from cnnlib.models import available, card, create, layers
@@ -77,6 +78,76 @@ def test_counts_are_exact(name, multiply_adds):
         net = create(name).eval()
     assert sum(parameter.numel() for parameter in net.parameters()) == model.parameters
     assert model.multiply_adds is None or multiply_adds(net, model.input_size) == model.multiply_adds
+
+
+def _before_the_last_layer(p: float) -> list[tuple[str, float, str]]:
+    return [("pool", p, "fc")]
+
+
+_HIDDEN = [("relu6", 0.5, "fc7"), ("relu7", 0.5, "fc8")]
+_HEADS = [("heads.0.relu", 0.7, "heads.0.fc2"), ("heads.1.relu", 0.7, "heads.1.fc2")]
+DROPOUT = {
+    "alexnet-cifar": [(f"classifier.{before}", p, f"classifier.{after}") for before, p, after in _HIDDEN],
+    "alexnet-torchvision": [("resize", 0.5, "fc6"), ("relu6", 0.5, "fc7")],
+    "alexnet-two-towers": [
+        ("hidden6.0.relu6", 0.5, "hidden7.0.fc7 hidden7.1.fc7"),
+        ("hidden6.1.relu6", 0.5, "hidden7.0.fc7 hidden7.1.fc7"),
+        ("hidden7.0.relu7", 0.5, "fc8"),
+        ("hidden7.1.relu7", 0.5, "fc8"),
+    ],
+    "alexnet": _HIDDEN,
+    "zfnet*": _HIDDEN,
+    "googlenet-torchvision-auxiliary": [*_before_the_last_layer(0.2), *_HEADS],
+    "googlenet-torchvision": _before_the_last_layer(0.2),
+    "googlenet-auxiliary": [*_before_the_last_layer(0.4), *_HEADS],
+    "googlenet*": _before_the_last_layer(0.4),
+    "vgg*": [(f"classifier.{before}", p, f"classifier.{after}") for before, p, after in _HIDDEN],
+    "inception-v3-torchvision*": _before_the_last_layer(0.5),
+    "inception-*": _before_the_last_layer(0.2),
+    "squeezenet-*": [
+        ("features.fire9.expand.branches.0.relu features.fire9.expand.branches.1.relu", 0.5, "conv10.conv")
+    ],
+    "senet154": [("pool.average", 0.2, "fc")],
+    "nasnet-a-[lm]*": _before_the_last_layer(0.5),
+    "amoebanet-a-[14]*": _before_the_last_layer(0.5),
+    "enas-micro*": _before_the_last_layer(0.2),
+    "mobilenet-v2*": _before_the_last_layer(0.2),
+    "efficientnet-b[01]": _before_the_last_layer(0.2),
+    "efficientnet-b[23]": _before_the_last_layer(0.3),
+    "efficientnet-b[45]": _before_the_last_layer(0.4),
+    "efficientnet-b[67]": _before_the_last_layer(0.5),
+}
+"""The layers before each dropout, its probability and the layers after, by pattern of names: the first that fits.
+
+Between the last pooling, to one pixel, and the last linear layer dropout acts on the features that this layer reads.
+"""
+
+
+def _with_dropout() -> list[str]:
+    """Those that fit a pattern, and any others that drop out unless told not to."""
+    return [n for n in available() if card(n).options.get("dropout") or any(fnmatchcase(n, p) for p in DROPOUT)]
+
+
+def _nearest_layers(node: fx.Node, way: str) -> set[str]:
+    """Return the names of the next layers that way. What is no layer, flatten or cat for instance, is passed over."""
+    names = set()
+    for other in getattr(node, way):
+        names |= {other.target} if other.op == "call_module" else _nearest_layers(other, way)
+    return names
+
+
+@pytest.mark.parametrize("name", _with_dropout())
+def test_dropout_of_the_classifier_has_its_place_and_probability(name):
+    with torch.device("meta"):
+        net = create(name).eval()
+    net.training = True  # of itself only: it calls its auxiliary heads
+    found = []
+    for node in fx.symbolic_trace(net).graph.nodes:
+        if node.op == "call_module" and isinstance(layer := net.get_submodule(node.target), nn.Dropout):
+            before, after = (" ".join(sorted(_nearest_layers(node, way))) for way in ("all_input_nodes", "users"))
+            found.append((before, layer.p, after))
+    expected = next((layers for pattern, layers in DROPOUT.items() if fnmatchcase(name, pattern)), [])
+    assert sorted(found) == sorted(expected)
 
 
 def test_papers_are_consistent():

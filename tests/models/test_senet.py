@@ -257,10 +257,10 @@ def test_senet154_is_pytorchcvs(same_logits):
     same_logits(SENET(DEPTHS), oracle, (3, 40, 40))
 
 
-def test_only_senet154_drops_out_before_its_last_layer():
+def test_dropout_before_the_last_layer_is_an_option():
     with torch.device("meta"):
-        nets = [create("senet154"), create("se-resnext50-32x4d"), SENET(DEPTHS, dropout=0.4)]
-    assert [net.pool.dropout.p for net in nets] == [0.2, 0.0, 0.4]
+        nets = [create("se-resnext50-32x4d"), SENET(DEPTHS, dropout=0.4)]
+    assert [net.pool.dropout.p for net in nets] == [0.0, 0.4]
 
 
 def test_costs_of_the_paper():

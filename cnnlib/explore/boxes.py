@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from cnnlib.errors import CnnlibError
-from cnnlib.explore.graph import size_text
+from cnnlib.explore.graph import pair, size_text
 from cnnlib.explore.html import Html, asset, figure, number, tag
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ class NothingToDraw(CnnlibError, ValueError):
 
 @dataclass(frozen=True)
 class Volume:
-    """One box: the output of a layer. ``kernel`` is the window (height, width) by which the layer read its input."""
+    """One box: the output of a layer. ``window`` is how much of its input one unit spans, (height, width) in units."""
 
     name: str
     shape: tuple[int, ...]
-    kernel: tuple[int, int] | None = None
+    window: tuple[int, int] | None = None
 
 
 def volumes(
@@ -72,7 +72,7 @@ def volumes(
 
 
 def _volumes(network: nn.Module | LayerTable, input_size: Sequence[int] | None) -> tuple[list[Volume], str]:
-    kernels: dict[str, tuple[int, int]] = {}
+    windows: dict[str, tuple[int, ...]] = {}
     if hasattr(network, "rows"):
         table = network
     else:
@@ -84,12 +84,13 @@ def _volumes(network: nn.Module | LayerTable, input_size: Sequence[int] | None) 
         for name, module in network.named_modules():
             kernel = getattr(module, "kernel_size", None)
             if kernel is not None:
-                kernels[name] = (kernel, kernel) if isinstance(kernel, int) else tuple(kernel)
+                axes = zip(pair(kernel), pair(getattr(module, "dilation", 1)), strict=False)  # maps have two at most
+                windows[name] = tuple(dilation * (taps - 1) + 1 for taps, dilation in axes)
     boxes = [Volume("input", tuple(table.input_size))]
     for row in table.rows:
         same = row.output_shape == boxes[-1].shape and not row.parameters
         if len(row.output_shape) in (1, 3) and not same and not any(kind in row.kind for kind in _PASSED_OVER):
-            boxes.append(Volume(row.name, row.output_shape, kernels.get(row.name)))
+            boxes.append(Volume(row.name, row.output_shape, windows.get(row.name)))
     if not any(len(box.shape) == 3 for box in boxes):
         raise NothingToDraw(f"{table.model} has no feature maps (channels, height, width) to draw")
     return boxes, table.model
@@ -172,10 +173,10 @@ def _draw(box: Volume, body: _Body) -> str:
 
 def _window(box: Volume, body: _Body, after: Volume, target: _Body) -> str:
     """Draw the window on the map that the next layer reads, and the lines from it to one unit there."""
-    if after.kernel is None or len(box.shape) != 3:
+    if after.window is None or len(box.shape) != 3:
         return ""
     _, height, width = box.shape
-    across, down = min(after.kernel[1] / width, 1.0), min(after.kernel[0] / height, 1.0)
+    across, down = min(after.window[1] / width, 1.0), min(after.window[0] / height, 1.0)
     corners = [body.on_side(0.5 + a * across / 2, 0.5 + b * down / 2) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
     unit = (target.x, target.top + target.height / 2)
     rays = "".join(_path([corner, unit], "ray", closed=False) for corner in corners[1:3])

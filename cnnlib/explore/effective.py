@@ -34,34 +34,34 @@ def effective_fields(fields: Mapping[str, np.ndarray], row: FieldRow, *, title: 
         title: of the figure.
 
     Raises:
-        NothingToDraw: if there are no fields, or a unit of this row has no field of its own.
+        NothingToDraw: if there are no fields, or a unit of this row has no field of its own, or one that is not square.
     """
     if not fields:
         raise NothingToDraw("effective_fields needs at least one field")
-    if row.stride is None or isinstance(row.size, tuple):
+    if row.whole or isinstance(row.size, tuple):
         raise NothingToDraw(f"{row.name} has no square receptive field on the image")
-    middle = row.start + row.output[-1] // 2 * row.stride  # the central unit, as effective_receptive_field takes it
-    left, right = middle - row.size / 2, middle + row.size / 2
+    unit = np.array(row.output) // 2  # the central one, as effective_receptive_field takes it
+    middle = unit * row.stride + row.start
+    top, left = middle - row.size / 2
+    bottom, right = middle + row.size / 2
     facts = []
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(max(3.6, 2.5 * len(fields)), 4.1), layout="constrained")
         axes = figure.subplots(2, len(fields), squeeze=False, height_ratios=(2.2, 1), sharex="col")
         for (label, field), above, below in zip(fields.items(), *axes, strict=True):
             size, spread = effective_size(field), effective_spread(field)[1]
-            side = field.shape[-1]
+            height, width = field.shape
             above.imshow(field / field.max(), vmin=0, vmax=1)
             above.add_patch(
-                Rectangle(
-                    (left, left), row.size, row.size, fill=False, edgecolor=_LIGHT["orange"], linestyle="--", lw=2
-                )
+                Rectangle((left, top), row.size, row.size, fill=False, edgecolor=_LIGHT["orange"], linestyle="--", lw=2)
             )
             above.set_title(f"{label}\neffective size {size:.1f} px", fontsize=9.5)
             above.grid(visible=False)
             above.spines[:].set_visible(False)
-            above.set(xlim=(min(-0.5, left) - 1, max(side - 0.5, right) + 1), yticks=[])
-            above.set_ylim(above.get_xlim()[::-1])
+            above.set(xlim=(min(-0.5, left) - 1, max(width - 0.5, right) + 1), yticks=[])
+            above.set_ylim(max(height - 0.5, bottom) + 1, min(-0.5, top) - 1)
 
-            columns, pixels = field.sum(0), np.arange(side)
+            columns, pixels = field.sum(0), np.arange(width)
             mean = columns @ pixels
             normal = np.exp(-((pixels - mean) ** 2) / (2 * spread**2)) / (spread * math.sqrt(2 * math.pi))
             below.fill_between(pixels, columns, step="mid", color=_LIGHT["blue-soft"])

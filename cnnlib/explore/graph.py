@@ -182,13 +182,24 @@ def size_text(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def _pair(value: Any) -> tuple[int, ...]:
+def pair(value: Any) -> tuple[int, ...]:
+    """Return a kernel, stride or dilation as one number for each axis; a single number stands for both of a map."""
     return tuple(value) if isinstance(value, Sequence) else (value, value)
 
 
+def _per_axis(numbers: Sequence[int]) -> str:
+    """Write one number where all axes agree, else ``2×1``."""
+    return size_text(numbers if len(set(numbers)) > 1 else numbers[:1])
+
+
 def _steps(stride: Any) -> str:
-    across = _pair(stride)
-    return "" if set(across) == {1} else f", /{across[0] if len(set(across)) == 1 else size_text(across)}"
+    across = pair(stride)
+    return "" if set(across) == {1} else f", /{_per_axis(across)}"
+
+
+def _shrinkage(before: int, after: int) -> int:
+    """Return the stride that takes so many rows to so many; 1 where they are merely trimmed, or grow."""
+    return round(before / after) if 2 * after <= before + 1 else 1  # a padded stride of 2 takes 299 rows to 150
 
 
 def _describe_module(module: nn.Module, before: tuple, shape: tuple) -> tuple[str, str]:
@@ -202,14 +213,14 @@ def _describe_module(module: nn.Module, before: tuple, shape: tuple) -> tuple[st
             elif module.groups > 1:
                 title += f", {module.groups} groups"
             if set(module.dilation) != {1}:
-                title += f", dilation {module.dilation[0]}"
+                title += f", dilation {_per_axis(module.dilation)}"
             return "conv", title
         case nn.Linear():
             return "linear", f"fully connected, {module.out_features}"
         case nn.modules.pooling._MaxPoolNd():
-            return "pool", f"{size_text(_pair(module.kernel_size))} max pool{_steps(module.stride)}"
+            return "pool", f"{size_text(pair(module.kernel_size))} max pool{_steps(module.stride)}"
         case nn.modules.pooling._AvgPoolNd():
-            return "pool", f"{size_text(_pair(module.kernel_size))} average pool{_steps(module.stride)}"
+            return "pool", f"{size_text(pair(module.kernel_size))} average pool{_steps(module.stride)}"
         case nn.AdaptiveAvgPool2d() | nn.AdaptiveMaxPool2d():
             return _adaptive_pool("max" if isinstance(module, nn.AdaptiveMaxPool2d) else "average", before, shape)
         case nn.modules.batchnorm._BatchNorm():
@@ -229,8 +240,8 @@ def _describe_module(module: nn.Module, before: tuple, shape: tuple) -> tuple[st
     if not any(module.children()):
         changes_nothing = before == shape and not any(True for _ in module.parameters())
         return ("tail" if changes_nothing else "step"), type(module).__name__
-    halved = before[1] // shape[1] if len(before) == len(shape) == 3 else 1
-    size = f", {shape[0]}{_steps(halved) if halved > 1 else ''}" if shape else ""  # none if it puts out several maps
+    stride = tuple(map(_shrinkage, before[1:], shape[1:])) if len(before) == len(shape) == 3 else 1
+    size = f", {shape[0]}{_steps(stride)}" if shape else ""  # none if it puts out several maps
     return "block", type(module).__name__ + size
 
 
@@ -268,7 +279,7 @@ def _describe_function(name: str, node: fx.Node, before: tuple, shape: tuple, so
         return "tail", "flatten"
     if name in ("max_pool2d", "avg_pool2d"):
         arguments = dict(zip(("input", "kernel_size", "stride"), node.args, strict=False)) | node.kwargs
-        window = _pair(arguments["kernel_size"])
+        window = pair(arguments["kernel_size"])
         kind = "max" if name == "max_pool2d" else "average"
         return "pool", f"{size_text(window)} {kind} pool{_steps(arguments.get('stride') or window)}"
     if name in ("adaptive_avg_pool2d", "adaptive_max_pool2d"):

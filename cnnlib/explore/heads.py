@@ -42,9 +42,13 @@ def head_gradients(
         raise NothingToDraw("head_gradients needs at least one measurement a panel")
     facts = []
     with matplotlib.rc_context(style.rc()):
-        figure = Figure(figsize=(7.6, 3.3), layout="constrained")
-        panels = figure.subplots(1, len(measured), squeeze=False)[0]
-        for axes, (label, runs) in zip(panels, measured.items(), strict=True):
+        columns = len(measured) if len(measured) <= 3 else 2
+        rows = -(-len(measured) // columns)
+        figure = Figure(figsize=(7.6, 3.3 if rows == 1 else 2.9 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes in panels[len(measured) :]:
+            axes.remove()
+        for axes, (label, runs) in zip(panels, measured.items(), strict=False):
             parts = [row.part.rpartition("inception")[2] for row in runs[0]]
             if any([row.part for row in run] != [row.part for row in runs[0]] for run in runs):
                 raise NothingToDraw(f"the measurements of {label!r} are of different parts")
@@ -70,7 +74,7 @@ def head_gradients(
             axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
             axes.minorticks_off()
-            axes.set_xticks(where, parts, rotation=90 if len(measured) > 2 else 0)
+            axes.set_xticks(where, parts, rotation=90 if columns > 2 else 0)
             axes.tick_params(axis="both", labelsize=8)
             axes.grid(axis="x", visible=False)
             axes.set_title(label, fontsize=9.5)

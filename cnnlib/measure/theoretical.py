@@ -134,7 +134,7 @@ def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = 
         BadArgument: if ``input_size`` is no shape of one image, if it is left out and none of the usual ones will do,
             or if the network has lazy modules that have not seen an input yet.
         NotTraceable: if ``torch.fx`` cannot write the network down as a graph.
-        UnsupportedOperation: if no rule is known for one of its operations.
+        UnsupportedOperation: if no rule is known for one of its operations, or it pads with the opposite border.
         DoesNotFit: if the network does not take images of this size.
     """
     if input_size is None:
@@ -218,20 +218,18 @@ _FLAT = _Map(None)
 
 
 def _merge(maps: Sequence[_Map]) -> _Map:
-    """Return what a unit sees that reads the units of all these maps at its own position."""
+    """Return what a unit sees that reads the units of all these maps, of one height and width, at its own position."""
     spatial = [one for one in maps if one.spans]
     if not spatial:
         return _FLAT
-    height_width = max((one.shape[-2:] for one in spatial), key=lambda shape: shape.numel())
-    full = [one for one in spatial if one.shape[-2:] == height_width]  # the others are spread over all positions
-    axes = list(zip(*(one.spans for one in full), strict=True))
+    axes = list(zip(*(one.spans for one in spatial), strict=True))
     if any(len({span.stride for span in axis}) > 1 for axis in axes):
         raise NotImplementedError("its inputs come at different strides")
     return _Map(
         None,
         tuple(_Span(min(s.first for s in axis), max(s.last for s in axis), axis[0].stride) for axis in axes),
-        whole=len(full) < len(maps) or any(one.whole for one in full),
-        aligned=all(one.aligned for one in full)
+        whole=len(spatial) < len(maps) or any(one.whole for one in spatial),
+        aligned=all(one.aligned for one in spatial)
         and all(len({span.first + span.last for span in axis}) == 1 for axis in axes),
     )
 
@@ -247,13 +245,14 @@ def _sees_all(one: _Map, image: tuple[int, int]) -> bool:
 # The rules: a function for each operation, with the signature of torch.nn.functional after ``out``, the result's shape.
 
 
-def _conv2d(out, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def _conv2d(out, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"):
     kernel = tuple(weight.shape[-2:])
-    if padding == "valid":
-        padding = 0
-    elif padding == "same":  # where the total is odd, PyTorch puts the odd pixel at the far end
-        padding = tuple(d * (k - 1) // 2 for k, d in zip(kernel, _pair(dilation), strict=True))
-    return input.windows(kernel, stride, padding, dilation)
+    if padding == "same":  # where the total is odd, PyTorch puts the odd pixel at the far end
+        totals = [d * (k - 1) for k, d in zip(kernel, _pair(dilation), strict=True)]
+        (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
+    else:
+        top, left = bottom, right = _pair(0 if padding == "valid" else padding)
+    return _pad(out, input, (left, right, top, bottom), padding_mode).windows(kernel, stride, dilation=dilation)
 
 
 def _max_pool2d(out, input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
@@ -277,6 +276,8 @@ def _adaptive_pool2d(out, input, output_size, return_indices=False):
 
 
 def _pad(out, input, pad, mode="constant", value=None):
+    if mode == "circular" and any(pad):
+        raise NotImplementedError("it pads with the opposite border, so that a unit sees pixels in two places")
     left, _, top, _ = (*pad, 0, 0)[:4]
     return input.windows(1, padding=(top, left))
 
@@ -369,7 +370,8 @@ _RULES: dict[str, Callable[..., _Map]] = {
     **dict.fromkeys(("softmax", "log_softmax"), _softmax),
     **dict.fromkeys(("chunk", "split"), _split),
     **dict.fromkeys(("group_norm", "instance_norm"), _whole),
-    **dict.fromkeys(("flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze"), _reshape),
+    **dict.fromkeys(("flatten", "unflatten", "squeeze", "unsqueeze"), _reshape),
+    **dict.fromkeys(("view", "view_as", "reshape", "reshape_as"), _reshape),
     **dict.fromkeys(("transpose", "swapaxes"), _transpose),
     "permute": _permute,
 }
@@ -391,6 +393,13 @@ _POINTWISE_MODULES = (
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout),
 )
 
+# How many arguments are read for their values, where the others tell a type or a shape alone.
+_READ = {
+    **dict.fromkeys(("to", "type_as", "expand_as", "view_as", "reshape_as"), 1),
+    **dict.fromkeys(("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"), 0),
+    **dict.fromkeys(("new_zeros", "new_ones", "new_full", "new_empty"), 0),
+}
+
 
 def _as_function(module: nn.Module) -> tuple[str, dict[str, Any]]:
     """Return the name and the arguments of the function that a module of torch.nn applies."""
@@ -400,7 +409,7 @@ def _as_function(module: nn.Module) -> tuple[str, dict[str, Any]]:
 
     match module:
         case nn.Conv2d():
-            return "conv2d", take("weight", "stride", "padding", "dilation")
+            return "conv2d", take("weight", "stride", "padding", "dilation", "padding_mode")
         case nn.MaxPool2d():
             return "max_pool2d", take("kernel_size", "stride", "padding", "dilation")
         case nn.AvgPool2d():
@@ -480,8 +489,9 @@ class _Walk(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        # Of the second argument of these two only the type counts.
-        read = n.args[:1] if n.target in ("to", "type_as") else n.all_input_nodes
+        function = getattr(n.target, "__name__", n.target)  # of a method, or a module, the target is its name
+        called = n.op in ("call_function", "call_method")
+        read = n.args[: _READ[function]] if called and function in _READ else n.all_input_nodes
         sources = [source for source in read if source in self._maps]
         if n.op == "placeholder" and isinstance(value, Tensor):
             self._image = tuple(value.shape[-2:])
@@ -490,14 +500,16 @@ class _Walk(fx.Interpreter):
             function, constants = _as_function(self.fetch_attr(n.target))
             seen = self._seen(n, function, value, sources, constants)
             self._record(n, n.target, type(self.fetch_attr(n.target)).__name__, value, seen)
-        elif n.op in ("call_function", "call_method") and sources and _holds_tensors(value):
-            function = n.target if n.op == "call_method" else n.target.__name__
+        elif called and sources and _holds_tensors(value):
             in_place, function = function.endswith("_"), function.rstrip("_")  # relu_ writes in place
             unchanged = next((source for source in sources if self.env[source] is value and not in_place), None)
             if function not in _POINTWISE and unchanged is not None:  # a check of the input's size, say
                 self._maps[n], self.row_of[n] = self._maps[unchanged], self.row_of[unchanged]
             else:
                 self._record(n, self._name(n, function), function, value, self._seen(n, function, value, sources, {}))
+            for name, tensor in self.env.items():
+                if tensor is value:  # it was written in place, and every other name for it now means what was written
+                    self._maps[name] = self._maps[n]
         return value
 
     def _seen(self, node: fx.Node, function: str, value: Any, sources: list[fx.Node], constants: dict) -> _Map:
@@ -509,7 +521,7 @@ class _Walk(fx.Interpreter):
                 spread = [one for one in maps if one.spans and one.shape[-2:] != value.shape[-2:]]
                 if not all(_sees_all(one, self._image) for one in spread):
                     raise NotImplementedError("it spreads rows or columns that do not see the whole image over a map")
-                return _merge(maps)
+                return _merge([_FLAT if one in spread else one for one in maps])
             if function not in _RULES:
                 raise NotImplementedError("no rule says which inputs its outputs see")
             args, kwargs = map_arg((node.args, node.kwargs), lambda arg: self._maps.get(arg, self.env.get(arg)))

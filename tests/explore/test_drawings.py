@@ -158,6 +158,28 @@ def test_windows_are_drawn_for_a_module_and_not_for_a_table():
     assert volumes(layer_table(CHAIN, SIZE), id="x").html.count('class="window"') == 0
 
 
+@pytest.mark.parametrize(
+    ("layer", "height", "width"),
+    [
+        (nn.Conv2d(3, 8, (3, 5)), 3, 5),
+        (nn.Conv2d(3, 8, 3, dilation=3), 7, 7),
+        (nn.Conv2d(3, 8, (3, 5), dilation=(4, 2)), 9, 9),
+        (nn.MaxPool2d(2, dilation=5), 6, 6),
+        (nn.MaxPool2d((2, 3), dilation=(3, 1)), 4, 3),
+        (nn.AvgPool2d(4), 4, 4),
+    ],
+    ids=repr,
+)
+def test_windows_are_as_large_as_what_a_unit_spans(layer, height, width):
+    html = volumes(nn.Sequential(layer), SIZE, id="x").html
+    (path,) = [path for path in svg_of(html).iter("path") if path.get("class") == "window"]
+    left, _, right, top, _, bottom, *_ = (float(n) for n in re.findall(r"-?[\d.]+", path.get("d")))
+    (map_width, _), *_ = extents(html, "side")
+    (_, map_height), *_ = extents(html, "front")
+    assert (right - left) / map_width == pytest.approx(width / 16, abs=0.005)
+    assert (bottom - top) / map_height == pytest.approx(height / 16, abs=0.005)
+
+
 def test_alexnet_is_the_classic_picture():
     words = repr(volumes(create("alexnet"), (3, 227, 227), id="x"))
     assert words == (

@@ -50,6 +50,31 @@ def test_square_is_the_theoretical_field_and_holds_all_of_the_effective_one(meas
     assert "standard deviation 1.6 pixels" in describe(figure)  # the square root of 4 · 2/3
 
 
+@pytest.mark.parametrize(
+    ("geometry", "size"),
+    [
+        ({"padding": 1}, (1, 9, 24)),
+        ({"padding": 1}, (1, 24, 9)),
+        ({"padding": (1, 0)}, (1, 12, 12)),
+        ({"stride": (3, 1)}, (1, 12, 12)),
+    ],
+)
+def test_square_holds_the_effective_field_where_height_and_width_differ(geometry, size):
+    net = nn.Conv2d(1, 1, 3, **geometry)
+    nn.init.ones_(net.weight)
+    field = measure.effective_receptive_field(net, size, samples=1)
+    figure = effective_fields({"box": field}, measure.receptive_field(net, size).final)
+    FigureCanvasAgg(figure).draw()
+    above, below = figure.axes
+    (square,) = above.patches
+    (top, left), (bottom, right) = np.argwhere(field)[[0, -1]]
+    assert (square.get_x(), square.get_y()) == (left - 0.5, top - 0.5)
+    assert (square.get_width(), square.get_height()) == (right - left + 1, bottom - top + 1)
+    assert [line.get_xdata()[0] for line in below.lines[-2:]] == [left - 0.5, right + 0.5]
+    assert above.get_xlim() == (-1.5, size[2] + 0.5)
+    assert above.get_ylim() == (size[1] + 0.5, -1.5)
+
+
 def test_growth_of_stacked_boxes_is_a_square_root():
     sizes = {depth: 3 * depth**0.5 for depth in (2, 4, 8, 16)}
     figure = effective_growth({"uniform weights": sizes}, {depth: 2 * depth + 1 for depth in sizes})
@@ -68,5 +93,11 @@ def test_nothing_to_draw_is_refused(measured, net):
     flat = measure.receptive_field(nn.Sequential(net, nn.Flatten()), (1, 24, 24)).rows[-1]
     with pytest.raises(NothingToDraw, match="no square receptive field"):
         effective_fields({"a": measured[0]}, flat)
+    whole = measure.receptive_field(nn.Sequential(net, nn.InstanceNorm2d(1)), (1, 24, 24)).final
+    with pytest.raises(NothingToDraw, match="no square receptive field"):
+        effective_fields({"a": measured[0]}, whole)
+    oblong = measure.receptive_field(nn.Conv2d(1, 1, (3, 5)), (1, 24, 24)).final
+    with pytest.raises(NothingToDraw, match="no square receptive field"):
+        effective_fields({"a": measured[0]}, oblong)
     with pytest.raises(NothingToDraw, match="at least two depths"):
         effective_growth({"a": {3: 1.0}}, {3: 7})

@@ -14,14 +14,14 @@ from cnnlib.models import create
 
 
 class Residual(nn.Module):
-    def __init__(self, channels: int = 8, out: int = 8, stride: int = 1):
+    def __init__(self, channels: int = 8, out: int = 8, stride: int | tuple[int, int] = 1):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(out, out, 3, padding=1)
         self.relu2 = nn.ReLU()
-        self.shortcut = nn.Conv2d(channels, out, 1, stride=stride) if stride > 1 else nn.Identity()
+        self.shortcut = nn.Conv2d(channels, out, 1, stride=stride) if stride != 1 else nn.Identity()
 
     def forward(self, x):
         return self.relu2(self.shortcut(x) + self.conv2(self.relu1(self.bn1(self.conv1(x)))))
@@ -115,6 +115,7 @@ def test_geometry_of_layers_is_named():
         nn.Conv2d(8, 8, (1, 7), groups=8),
         nn.Conv2d(8, 16, 3, stride=2, groups=2, padding=2, dilation=2),
         nn.ConvTranspose2d(16, 4, 2, stride=2),
+        nn.Conv2d(4, 4, 3, stride=(1, 2), padding=(2, 1), dilation=(2, 1)),
         nn.MaxPool2d(3, 2),
         nn.AvgPool2d(2),
         nn.AdaptiveAvgPool2d(1),
@@ -127,6 +128,7 @@ def test_geometry_of_layers_is_named():
         "1×7 conv, 8, depthwise",
         "3×3 conv, 16, /2, 2 groups, dilation 2",
         "2×2 transposed conv, 4, /2",
+        "3×3 conv, 4, /1×2, dilation 2×1",
         "3×3 max pool, /2",
         "2×2 average pool, /2",
         "global average pool",
@@ -172,6 +174,31 @@ def test_depth_draws_blocks_as_cards_and_repeats_once():
     ]
     assert cards[2].modules == ["stages.0", "stages.1", "stages.2"]
     assert len(network_graph(Net(), (3, 32, 32), depth=2)) == len(network_graph(Net(), (3, 32, 32)))
+
+
+@pytest.mark.parametrize(
+    ("side", "stride", "words"),
+    [
+        *((side, 2, ", /2") for side in (299, 75, 9, 5, 3, 2)),
+        *((side, 1, "") for side in (299, 8, 1)),
+        *((side, 4, ", /4") for side in (223, 33, 32)),
+        (15, (2, 1), ", /2×1"),
+        (16, (1, 2), ", /1×2"),
+    ],
+)
+def test_the_stride_of_a_block_is_named_on_maps_of_any_size(side, stride, words):
+    _, block, _ = network_graph(nn.Sequential(Residual(8, 8, stride)), (8, side, side), depth=1)
+    assert block.title == f"Residual, 8{words}"
+
+
+@pytest.mark.parametrize(("resize", "after"), [(nn.ZeroPad2d(-2), 6), (nn.Upsample(scale_factor=2), 20)])
+def test_a_block_that_trims_or_enlarges_its_maps_has_no_stride(resize, after):
+    class Block(nn.Sequential):
+        pass
+
+    block = Block(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), resize)
+    _, card, _ = network_graph(nn.Sequential(block), (8, 10, 10), depth=1)
+    assert (card.title, card.shape) == ("Block, 8", (8, after, after))
 
 
 def test_a_block_that_puts_out_several_maps_has_no_one_size():

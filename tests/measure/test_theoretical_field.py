@@ -363,6 +363,57 @@ def test_a_conversion_reads_the_type_of_its_second_argument_alone(convert):
     assert receptive_field(Converts(), (2, 16, 16)).final.size == 3
 
 
+class Pair(nn.Module):
+    """Applies one function to what a wide convolution sees and what a narrow one sees."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.wide, self.narrow = nn.Conv2d(2, 4, 7, padding=3), nn.Conv2d(2, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.function(self.wide(x), self.narrow(x))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: y.expand_as(x),
+        lambda x, y: y.view_as(x),
+        lambda x, y: y.reshape_as(other=x),
+        lambda x, y: y + torch.zeros_like(x),
+        lambda x, y: y * torch.ones_like(input=x),
+        lambda x, y: torch.cat([y, torch.full_like(x, 2.0)], 1),
+        lambda x, y: y - x.new_zeros(4, 16, 16),
+        lambda x, y: y * x.new_ones(()),
+    ],
+)
+def test_the_shape_of_another_map_is_not_seen(function):
+    final = receptive_field(Pair(function), (2, 16, 16)).final
+    assert (final.size, final.whole, final.output) == (3, False, (16, 16))
+    make_positive(net := Pair(function))
+    images = torch.rand(1, 2, 16, 16, dtype=torch.float64)
+    assert seen_by_gradient(net, (8, 8), images) == seen_by_rule(final, (8, 8))
+
+
+def test_what_was_written_in_place_is_seen_under_every_name():
+    def add_up(x, y):
+        total = torch.zeros_like(y)
+        alias = y.relu_()
+        total.add_(y)
+        alias.add_(x)
+        return torch.cat([total, y], 1)
+
+    field = receptive_field(Pair(add_up), (2, 16, 16))
+    assert [(row.kind, row.size) for row in field.rows[3:]] == [("relu", 3), ("add", 3), ("add", 7), ("cat", 7)]
+
+
+def test_a_gate_that_was_spread_over_the_map_sees_it_all():
+    *_, gate, product = receptive_field(Pair(lambda x, y: y * F.avg_pool2d(y, 16).expand_as(x)), (2, 16, 16)).rows
+    assert (gate.whole, gate.size) == (True, 16)
+    assert (product.whole, product.size, product.stride, product.output) == (True, 16, 1, (16, 16))
+
+
 def test_a_constant_that_is_converted_sees_nothing():
     class Masked(nn.Module):
         def __init__(self):
@@ -517,6 +568,41 @@ def test_an_unknown_operation_is_named():
 def test_operations_that_rearrange_maps_are_refused(operation):
     with pytest.raises(UnsupportedOperation):
         receptive_field(Applies(operation), (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(2, 2, 3, padding=(0, 1), padding_mode="circular"),
+        nn.Conv2d(2, 2, 2, padding="same", padding_mode="circular"),  # one pixel at the far end
+        Applies(lambda x: F.pad(x, (1, 1, 0, 0), mode="circular")),
+        nn.CircularPad2d(1),
+    ],
+    ids=repr,
+)
+def test_pixels_of_the_opposite_border_are_refused(layer):
+    """The first unit sees both borders, which no ``first`` and ``last`` around its place can tell."""
+    with pytest.raises(UnsupportedOperation, match="in module '0' is not known"):
+        receptive_field(nn.Sequential(layer), (2, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 2, 3, padding_mode="circular"),
+        nn.Conv2d(2, 2, 3, padding="valid", padding_mode="circular"),
+        nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(2, 2, 3, padding="same", padding_mode="replicate"),
+    ],
+    ids=repr,
+)
+def test_paddings_of_other_kinds_move_the_field_alone(layer):
+    row = receptive_field(nn.Sequential(layer), (2, 8, 8)).final
+    unit = (row.output[0] // 2, row.output[1] // 2)
+    assert row.size == 3
+    images = torch.rand(1, 2, 8, 8, dtype=torch.float64)
+    assert seen_by_gradient(make_positive(layer), unit, images) == seen_by_rule(row, unit)
 
 
 @pytest.mark.parametrize(

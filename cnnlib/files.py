@@ -15,7 +15,7 @@ import filelock
 
 def user_path(text: str | Path) -> Path:
     """Return a path in which ``~`` means the home folder, as shells do not read it in ``--out=~/runs``."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # Path's own raises where there is no such user
 
 
 @contextlib.contextmanager

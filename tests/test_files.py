@@ -2,10 +2,11 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
-from cnnlib.files import check_writable, replacing, write_json
+from cnnlib.files import check_writable, replacing, user_path, write_json
 
 
 def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path, monkeypatch):
@@ -61,3 +62,9 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
 def test_a_path_without_a_name_is_an_error_of_the_system(path):
     with pytest.raises(IsADirectoryError, match="Is a directory"):
         write_json(path, [1])
+
+
+def test_a_tilde_before_no_user_is_a_name_like_any_other(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of/somebody")
+    assert user_path("~/runs") == Path("/home/of/somebody/runs")
+    assert user_path("~nobody-of-this-name/runs") == Path("~nobody-of-this-name/runs")

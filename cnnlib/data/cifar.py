@@ -246,8 +246,8 @@ def _complaint(source: _Source, folder: Path, origin: str) -> str:
         problems = ["there is no such folder"]
     elif folder.name == reader.base_folder:
         problems = [f"name the folder that holds {reader.base_folder}, not {reader.base_folder} itself"]
-    elif not (folder / reader.base_folder).is_dir():
-        others = [other.name for other in _SOURCES.values() if (folder / other.reader.base_folder).is_dir()]
+    elif not os.path.isdir(folder / reader.base_folder):
+        others = [other.name for other in _SOURCES.values() if os.path.isdir(folder / other.reader.base_folder)]
         problems = [f"there is no {reader.base_folder} in it" + (f", only {' and '.join(others)}" if others else "")]
     else:
         problems = _wrong_files(source, folder)

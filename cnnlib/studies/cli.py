@@ -195,6 +195,9 @@ def _report(study: Study, budget: str, records: Sequence[Record], data: ImageSet
     if averaged := run_ensemble(study, records, images):
         print(f"\n{averaged}")
         _keep(averaged, set(scale.seeds), folder / ensemble_name(study.ensemble, budget, stand_in))
+    if without := [r for r in records if r.arm in study.averaged and r.run.module is None]:
+        named = "; ".join(f"{record.arm}, seed {record.run.seed}" for record in without)
+        print(f"\nnot averaged, since their checkpoints are gone: {named}; delete their records to train them again")
     if mixtures := run_mixtures(study, records, images):
         print(f"\n{mixtures}")
         _keep(mixtures, set(product(study.mixed, scale.seeds)), folder / mixtures_name(budget, stand_in))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.record import load_records
-from cnnlib.studies.statistics import Summary, differ, summarise
+from cnnlib.studies.statistics import LEGEND, Summary, differ, summarise
 from cnnlib.studies.study import find_study
 from cnnlib.table import Column, Table
 
@@ -86,9 +86,8 @@ def answers_table(questions: Sequence[Question] = QUESTIONS) -> Table:
     found = {question: answers(question) for question in questions}
     without = [question.asks for question in questions if not found[question]]
     notes = [
-        "Mean ± standard deviation (number of seeds), after the last step, on CIFAR-10. A difference counts as shown "
-        "where the 95 % confidence intervals of the means do not overlap; a single run has none. Rows differ in steps, "
-        "and many in recipe: compare within a row only.",
+        f"{LEGEND} A single run has none.",
+        "All on CIFAR-10. Rows differ in steps, and many in recipe: compare within a row only.",
     ]
     if without:
         notes.append(f"Not measured yet: {'; '.join(without)}.")

@@ -26,7 +26,7 @@ from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, loa
 from cnnlib.studies.study import Arm, Study
 from cnnlib.training import Progress, Run, fit, hardware
 from cnnlib.training.engine import finished_network
-from cnnlib.training.errors import OutOfMemory, check_at_least
+from cnnlib.training.errors import CheckpointError, OutOfMemory, check_at_least
 from cnnlib.training.interrupts import STOP, ignored
 from cnnlib.training.network import build
 
@@ -77,8 +77,7 @@ def run(
     """
     if not isinstance(study, Study):
         raise StudyError(f"run needs a study, not {study!r}; find_study(name) returns one")
-    if isinstance(seeds, int) or isinstance(arms, str):
-        raise StudyError("seeds and arms are sequences, even of one: seeds=[0], arms=['plain20']")
+    require_sequences(seeds, arms)
     budget = settings.budget(budget)
     _check_jobs(jobs)
     tasks = _planned(study, budget, seeds, arms, data or load(study.data), folder)
@@ -103,6 +102,7 @@ def run_studies(
     holds the data sets by name, and what it lacks is loaded. Return the records by the name of the study. With a
     folder only those of arms that are averaged hold their networks: a long queue has many.
     """
+    require_sequences(seeds, None)
     budget = settings.budget(budget)
     _check_jobs(jobs)
     sets = dict(data or {})
@@ -133,6 +133,16 @@ class _Task:
     def recorded(self) -> bool:
         """Whether the record is there, whoever wrote it."""
         return self.path is not None and self.path.exists()
+
+
+def require_sequences(seeds: Sequence[int] | None, arms: Sequence[str] | None) -> None:
+    """Check that what may be several is not one by itself.
+
+    Raises:
+        StudyError: if it is.
+    """
+    if isinstance(seeds, int) or isinstance(arms, str):
+        raise StudyError("seeds and arms are sequences, even of one: seeds=[0], arms=['plain20']")
 
 
 def _check_jobs(jobs: int) -> None:
@@ -256,7 +266,9 @@ def _record(
     with in_hand(path):
         if record := _found(study, path, images):
             if averaged and checkpoint.exists():
-                return replace(record, run=replace(record.run, module=finished_network(*what, checkpoint, seed=seed)))
+                with _unreadable_explained(path):
+                    network = finished_network(*what, checkpoint, seed=seed)
+                return replace(record, run=replace(record.run, module=network))
         else:
             finished = fit(
                 *what,
@@ -276,6 +288,18 @@ def _record(
         if checkpoint and not averaged:
             checkpoint.unlink(missing_ok=True)
         return record
+
+
+@contextlib.contextmanager
+def _unreadable_explained(path: Path) -> Iterator[None]:
+    """Say what to do when the network of a recorded training cannot be had."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise StudyError(
+            f"the record is there, but its network cannot be averaged: {error}. To train it again, delete {path.name} "
+            "besides; to go without it, the checkpoint alone"
+        ) from error
 
 
 @contextlib.contextmanager

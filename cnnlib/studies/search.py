@@ -24,7 +24,7 @@ from cnnlib.settings import BUDGETS
 from cnnlib.studies.comparison import NOTHING, comparable, refuse_twice, verdicts, where_and_how_long
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
 from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, refuse_stand_in
-from cnnlib.studies.running import in_hand
+from cnnlib.studies.running import in_hand, require_sequences
 from cnnlib.studies.schemas import SEARCH, validate
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.table import Column, Table
@@ -307,13 +307,14 @@ def run(
         progress: False shows none.
 
     Raises:
-        StudyError: if there is no such arm.
+        StudyError: if there is no such arm, or one is given by itself and not in a sequence.
         Unfinished: with a folder, at the end, if some failed, or another process has them in hand. It names them, and
             holds the records of the others.
         ArgumentError: if a seed is negative.
         RecordError: if a record in the folder is not of the search as it is now; nothing is searched then.
         Interrupted: after Ctrl-C. A search that is broken off begins anew.
     """
+    require_sequences(seeds, arms)
     budget = settings.budget(budget)
     scale = SCALES[budget]
     folder = user_path(folder) if folder else None
@@ -334,7 +335,7 @@ def run(
     }
     for path in paths.values():
         _recorded(path, data)  # so that one that does not fit is refused now, not after hours of searching
-    runs, failures = [], []
+    results: dict[tuple[str, int], SearchRun | str] = {}  # a text says what failed, and why
     with contextlib.closing(Progress(progress)) as display:
         for (arm, seed), path in paths.items():
             try:
@@ -342,18 +343,23 @@ def run(
                     found = _recorded(path, data) or _one(arm, seed, budget, data, display)
                     if path and not path.exists():
                         found.save(folder)
-                runs.append(found)
+                results[arm, seed] = found
             except (CnnlibError, OSError) as error:  # the latter if the record cannot be written
                 if not folder:
                     raise
-                failures.append(f"{arm}, seed {seed}: {error}")
+                results[arm, seed] = f"{arm}, seed {seed}: {error}"
             except KeyboardInterrupt:
                 where = f"stopped in {arm}, seed {seed}"
                 if not folder:
                     raise Interrupted(f"{where}; without a folder nothing is kept") from None
                 further = f"begins it anew and skips what is recorded in {folder / NAME}"
                 raise Interrupted(f"{where}; the same call, or command, {further}") from None
-    if failures:
+    for key, path in paths.items():  # what another process had in hand may be recorded by now
+        if isinstance(results[key], str) and path.exists():
+            with contextlib.suppress(CnnlibError), in_hand(path):
+                results[key] = _recorded(path, data)
+    runs = [result for result in results.values() if isinstance(result, SearchRun)]
+    if failures := [result for result in results.values() if isinstance(result, str)]:
         raise Unfinished(failures, runs)
     return runs
 

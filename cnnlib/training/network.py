@@ -44,8 +44,8 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
             with hardware.SHARED, own_random_numbers(device):
                 hardware.seed_generators(device, seed)
                 module = registered(name, {"num_classes": len(data.classes), **overrides})
-            if overrides:
-                _try(module, name, overrides, data)
+                if overrides:
+                    _try(module, name, overrides, data)
         case _:
             raise ArgumentError(
                 f"model must be a name, such as 'resnet20', a pair of name and overrides, such as "

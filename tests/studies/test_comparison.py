@@ -1,6 +1,7 @@
 import dataclasses
 import math
 import statistics
+from dataclasses import replace
 from itertools import combinations, starmap
 
 import pytest
@@ -243,6 +244,19 @@ def test_live_records_are_joined_by_recorded_seeds(study, data, stand_in, record
     assert with_recorded(study, []) == []
     few = [on_images(record, 30) for record in live]
     assert with_recorded(study, few) == few
+    tested_on = [
+        replace(record, run=replace(record.run, test=replace(record.run.test, n=record.run.test.n - 1)))
+        for record in live
+    ]
+    assert with_recorded(study, tested_on) == tested_on
+
+
+def test_trainings_of_equal_time_are_averaged_only_if_they_are_equally_long(study, records):
+    timed = replace(study, equal_time="wide")
+    longer = [replace(r, run=replace(r.run, steps=3 * r.run.steps)) if r.run.seed else r for r in records]
+    assert compare(timed, records)
+    with pytest.raises(StudyError, match="smoke: trainings of wide of 2 and 6 steps cannot be averaged"):
+        compare(timed, longer)
 
 
 def test_live_records_are_joined_by_those_of_other_budgets(study, data, stand_in, records, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cnnlib.models import card
-from cnnlib.studies.imagenet import CHOSEN, COUNTS, SIDES, count, frontier, nets
+from cnnlib.studies.imagenet import CHOSEN, COUNTS, SIDES, YEARS, count, frontier, nets
 
 NETS = {net.name: net for net in nets()}
 
@@ -22,8 +22,15 @@ def test_recorded_counts_are_what_is_counted(name):
 
 def test_counts_are_the_cards():
     for name, net in NETS.items():
-        assert (net.parameters, net.year) == (card(name).parameters, card(name).paper.year)
+        assert (net.parameters, net.year) == (card(name).parameters, YEARS.get(name, card(name).paper.year))
         assert (net.multiply_adds == card(name).multiply_adds) == (name not in SIDES)
+
+
+def test_no_vgg_is_older_than_batch_normalisation():
+    """The paper on VGG is of 2014, and knows none."""
+    with_norm = [name for name in CHOSEN["VGG"] if name.endswith("-bn")]
+    assert with_norm == ["vgg16-bn", "vgg19-bn"]
+    assert {NETS[name].year for name in with_norm} == {2015}
 
 
 def test_errors_are_torchvisions_where_it_has_the_network():

@@ -79,6 +79,19 @@ def test_a_training_learns_and_can_be_repeated(figures):
     assert other.losses != first.losses
 
 
+def test_the_rate_falls_to_zero_as_half_a_cosine(figures, monkeypatch):
+    rates = []
+
+    class Adam(torch.optim.Adam):
+        def step(self, *arguments):
+            rates.append(self.param_groups[0]["lr"] / keypoints.RATE)
+            return super().step(*arguments)
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    keypoints.train("1x1 only", figures, figures, steps=4)
+    assert rates == pytest.approx([1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4])
+
+
 def test_a_seed_chooses_the_weights():
     one = poses(1)  # with one figure there is no order to choose
     first, other = (keypoints.train("1x1 only", one, one, steps=1, seed=seed) for seed in (1, 2))

@@ -59,6 +59,12 @@ def test_every_pair_by_kind(networks, four):
     assert "25.00 ± 0.00" in text
 
 
+def test_the_gain_is_over_the_best_member(four):
+    right, half = ((3.0, 0.0), (0.0, 3.0), (3.0, 0.0), (0.0, 3.0)), ((1.0, 0.0), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0))
+    (mixture,) = mix("test", [record("A", 0, *right), record("B", 0, *half)], four).mixtures
+    assert (mixture.alone, mixture.error, mixture.gain) == ((0, 50), 0, 0)
+
+
 def test_the_order_of_the_records_changes_nothing(networks, four):
     assert mix("test", [networks[0], networks[3], networks[1], networks[2]], four) == mix("test", networks, four)
 

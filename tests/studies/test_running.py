@@ -588,7 +588,8 @@ def test_other_networks_are_not_averaged(study, data, tmp_path, damage, said):
     go(study, data, folder=tmp_path, arms=["wide"])
     path = tmp_path / "test" / "smoke-wide-seed0.checkpoint"
     checkpoint.write(path, *damage(*checkpoint.read(path)))
-    with pytest.raises(Unfinished, match=f"wide, seed 0: .*{said}") as error:
+    advice = "To train it again, delete smoke-wide-seed0.json besides; to go without it, the checkpoint alone"
+    with pytest.raises(Unfinished, match=f"wide, seed 0: the record is there, .*{said}.* {advice}") as error:
         go(study, data, folder=tmp_path, arms=["wide"])
     assert len(error.value.finished) == 1
 

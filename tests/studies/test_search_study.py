@@ -1,5 +1,6 @@
 """Searches with records: what is trained and tested, what is recorded, what the table says."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -128,6 +129,28 @@ def test_what_another_process_searches_is_left_to_it(images, tmp_path):
         search.run(**options, progress=False)
     assert [run.seed for run in error.value.finished] == [0]
     assert [run.seed for run in search.run(**options, progress=False)] == [0, 1]
+
+
+def test_what_another_process_has_searched_meanwhile_is_taken(images, runs, tmp_path, monkeypatch):
+    """Two processes share the queue: what one leaves to the other is recorded when it has come to its end."""
+    taken, other = contextlib.ExitStack(), next(run for run in runs if run.arm == "none")
+    taken.enter_context(locked(tmp_path / "search" / "smoke-none-seed0.json", wait=False))
+    trained = search.train
+
+    def train(*arguments):
+        other.save(tmp_path)
+        taken.close()
+        return trained(*arguments)
+
+    monkeypatch.setattr(search, "train", train)
+    options = {"budget": "smoke", "arms": ["none"], "seeds": [0, 1], "data": images, "folder": tmp_path}
+    assert [run.seed for run in search.run(**options, progress=False)] == [0, 1]
+
+
+def test_seeds_and_ways_are_sequences(images):
+    for single in ({"seeds": 0}, {"arms": "none"}):
+        with pytest.raises(StudyError, match=r"sequences, even of one"):
+            search.run(budget="smoke", data=images, **single)
 
 
 def test_a_way_that_fails_does_not_stop_the_others(images, tmp_path, monkeypatch):

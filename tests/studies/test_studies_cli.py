@@ -146,6 +146,17 @@ def test_averages_of_fewer_networks_replace_none(cnn, study, tmp_path, monkeypat
     assert saved() == (ensemble, mixtures)
 
 
+def test_networks_that_are_gone_are_named(cnn, study, tmp_path):
+    cnn("study", "test", "--budget", "smoke")
+    (tmp_path / "runs" / "studies" / "test" / "smoke-wide-seed1.checkpoint").unlink()
+    status, out, _ = cnn("study", "test", "--budget", "smoke")
+    assert status == 0
+    assert (
+        "not averaged, since their checkpoints are gone: wide, seed 1; delete their records to train them again" in out
+    )
+    assert "the 2 averaged" not in out
+
+
 def test_ctrl_c(cnn, monkeypatch):
     step = step_module.Step.__call__
 

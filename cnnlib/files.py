@@ -29,8 +29,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     partial = _beside(path, ".partial")
-    _make_folder(path.parent)
-    _refuse_folder(path)
+    _make_room(path)
     with locked(partial, wait=True):
         try:
             with partial.open("wb") as file:
@@ -52,23 +51,20 @@ def check_writable(path: str | Path) -> None:
         OSError: if it cannot.
     """
     partial = _beside(Path(path), ".partial")
-    _make_folder(partial.parent)
-    _refuse_folder(Path(path))
+    _make_room(Path(path))
     with locked(partial, wait=True):
         partial.open("wb").close()
         partial.unlink()
 
 
-def _refuse_folder(path: Path) -> None:
+def _make_room(path: Path) -> None:
+    """Make the folder of a file, in whose place there must be no folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # "File exists" would not say what is wrong with it
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from error
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:  # "File exists" would not say what is wrong with it
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -239,6 +239,8 @@ class _Reader(torch.utils.data.Dataset):
             with Image.open(path) as file:
                 if file.mode.startswith(("I", "F")):  # Pillow would make all that is bright white
                     return DataError(f"the image {path} has more than 8 bits a channel; convert it to 8")
+                if file.mode == "P":  # otherwise Pillow warns where some colours of the palette are transparent
+                    file = file.convert("RGBA")
                 image = file.convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = str(error).replace(repr(str(path)), "it")

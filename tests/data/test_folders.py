@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import warnings
 
 import numpy as np
 import pytest
@@ -148,6 +149,16 @@ def test_a_damaged_image_is_named(root, workers):
     path.write_bytes(b"no image")
     with pytest.raises(DataError, match=r"2\.jpg cannot be read \(cannot identify image file it\)"):
         read(image_folders(root, size=16, workers=workers), [[(6, 1)]])
+
+
+def test_a_palette_with_transparent_colours_is_read_without_a_warning(root):
+    image = Image.new("P", (20, 20), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    image.save(root / "train" / "bee" / "2.jpg", format="png", transparency=bytes([0, 128]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images, _ = read(image_folders(root, size=16, workers=0), [[(6, None)]])
+    assert images[0].flatten(1).unique(dim=1).flatten().tolist() == [200, 100, 50]
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("I", "tiff"), ("F", "tiff")])

@@ -2,6 +2,7 @@ import argparse
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +172,18 @@ def test_one_folder_too_deep_is_recognised(named, monkeypatch):
 def test_a_folder_that_does_not_exist_is_an_error(named, monkeypatch):
     monkeypatch.setenv("CNNLIB_DATA", str(named / "nowhere"))
     with pytest.raises(DataError, match="there is no such folder"):
+        load()
+
+
+def test_a_folder_into_which_one_may_not_look_is_an_error(tmp_path, monkeypatch):
+    """``Path.is_dir`` raises there, in some versions of Python, and ``os.path.isdir`` does not."""
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setenv("CNNLIB_DATA", str(tmp_path))
+    monkeypatch.setattr(Path, "is_dir", denied)
+    with pytest.raises(DataError, match="there is no cifar-10-batches-py in it"):
         load()
 
 

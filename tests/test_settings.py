@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import cnnlib
+from cnnlib import settings
 from cnnlib.settings import UnknownBudget, UnknownDevice
 
 
@@ -42,6 +43,13 @@ def test_what_the_environment_names_is_to_be_mended_there(monkeypatch):
         cnnlib.budget()
     with pytest.raises(UnknownBudget, match="unknown budget 'huge'; choose one of smoke, "):
         cnnlib.budget("huge")
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("cuda", "medium"), ("cpu", "short")])
+def test_the_budget_follows_the_device_where_nobody_names_one(kind, expected, monkeypatch):
+    monkeypatch.delenv("CNNLIB_BUDGET", raising=False)
+    monkeypatch.setattr(settings, "device", lambda: torch.device(kind))
+    assert cnnlib.budget() == expected
 
 
 def test_a_device_that_is_no_name_is_one_clear_error():

@@ -6,10 +6,17 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from cnnlib.measure.dry_run import example, own_random_numbers, private_copy, require_fit, with_gradient
-from cnnlib.measure.errors import BadArgument
+from cnnlib.measure.dry_run import (
+    example,
+    gradients_on,
+    own_random_numbers,
+    private_copy,
+    require_fit,
+    with_gradient,
+)
 
 
+@gradients_on()
 def allocated_peak(
     model: nn.Module, input_size: tuple[int, int, int], batch_size: int = 1, *, backward: bool = False
 ) -> int:
@@ -25,13 +32,11 @@ def allocated_peak(
         backward: in training mode, forward and backward; else forward in evaluation mode, with nothing kept.
 
     Raises:
-        BadArgument: if the batch is empty, ``input_size`` is no shape of one image, or the network has lazy modules
-            that have not seen an input yet.
+        BadArgument: if ``batch_size`` is no number of images, ``input_size`` is no shape of one image, or the network
+            has lazy modules that have not seen an input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes. With
             ``backward`` also if batch normalisation would get a single value for a map: then a larger batch is needed.
     """
-    if batch_size < 1:
-        raise BadArgument(f"batch_size must be at least 1, not {batch_size}")
     require_fit(model, input_size, batch_size, training=backward)
     net = private_copy(model).train(backward)
     images = example(net).new_zeros(batch_size, *input_size)

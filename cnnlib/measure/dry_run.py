@@ -11,7 +11,7 @@ import contextlib
 import copy
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from numbers import Integral
 from typing import Any, TypeVar
@@ -28,6 +28,17 @@ from cnnlib.measure.rendering import shape_text
 Result = TypeVar("Result")
 LARGEST_TRIED = 512
 """Where the search for an input size that works gives up. In pixels."""
+
+
+@contextlib.contextmanager
+def gradients_on() -> Iterator[None]:
+    """Record gradients, whatever the caller does; also a decorator, ``@gradients_on()``.
+
+    Tensors that were made in inference mode stay without gradients outside it: only copies of them can have some. So
+    private copies and copies of images and labels are to be made in here.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def private_copy(model: nn.Module, *, meta: bool = False) -> nn.Module:
@@ -48,7 +59,7 @@ def private_copy(model: nn.Module, *, meta: bool = False) -> nn.Module:
     # deepcopy takes from the memo what it would copy: so no value is copied that is not needed, and no hook is.
     memo: dict[int, object] = {}
     for module in model.modules():
-        for value in chain(module._parameters.values(), module._buffers.values(), vars(module).values()):
+        for value in tree_leaves(vars(module)):  # parameters, buffers, and what it keeps in lists or dictionaries
             if isinstance(value, Tensor) and id(value) not in memo:
                 empty = value.detach().to("meta") if meta else value.detach().clone()
                 memo[id(value)] = nn.Parameter(empty, value.requires_grad) if isinstance(value, nn.Parameter) else empty
@@ -66,12 +77,13 @@ def on_copy(
     The copy has no data where the network can run like that, else it is a full one and the images are black.
 
     Raises:
-        BadArgument: if ``input_size`` is no shape of one image, or the network has lazy modules that have not seen an
-            input yet.
+        BadArgument: if ``input_size`` is no shape of one image, ``batch_size`` is no number of images, or the network
+            has lazy modules that have not seen an input yet.
         DoesNotFit: if the network cannot take such images; names the smallest square ones that it takes.
     """
-    if not input_size or any(not isinstance(length, Integral) or length < 1 for length in input_size):
-        raise BadArgument(f"input_size must be the shape of one image, (channels, height, width), not {input_size!r}")
+    input_size = require_shape(input_size)
+    if not is_count(batch_size):
+        raise BadArgument(f"batch_size must be an integer and at least 1, not {batch_size!r}")
     for meta in (True, False):  # a network that reads values, or makes tensors on another device, needs a full copy
         try:
             net = private_copy(model, meta=meta)
@@ -87,10 +99,30 @@ def on_copy(
     raise failure
 
 
+def is_count(number: object) -> bool:
+    """Say whether this is an integer, of Python or NumPy, and at least 1."""
+    return isinstance(number, Integral) and not isinstance(number, bool) and number >= 1
+
+
+def require_shape(input_size: Iterable[int], axes: int | None = None) -> tuple[int, ...]:
+    """Return the shape of one image, (channels, height, width) or (features,), as a tuple.
+
+    Raises:
+        BadArgument: if it is no such shape, or does not have this number of ``axes``.
+    """
+    try:
+        shape = tuple(input_size)
+    except TypeError:  # a number, say
+        shape = ()
+    if not shape or not all(map(is_count, shape)) or axes not in (None, len(shape)):
+        raise BadArgument(f"input_size must be the shape of one image, (channels, height, width), not {input_size!r}")
+    return shape
+
+
 def require_fit(model: nn.Module, input_size: tuple[int, ...], batch_size: int, *, training: bool = False) -> None:
     """Raise the errors of :func:`on_copy` unless the network takes such images, in evaluation or training mode."""
     with torch.no_grad():
-        on_copy(model, tuple(input_size), lambda net, images: net.train(training)(images), batch_size)
+        on_copy(model, input_size, lambda net, images: net.train(training)(images), batch_size)
 
 
 def named_layers(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import example, named_layers, private_copy
+from cnnlib.measure.dry_run import example, gradients_on, named_layers, private_copy
 from cnnlib.measure.errors import BadArgument
 
 BATCH = 8
 """Images that go through the network together."""
 
 
+@gradients_on()
 def effective_receptive_field(
     model: nn.Module,
     images: Tensor | tuple[int, int, int],
@@ -60,17 +61,16 @@ def effective_receptive_field(
         module.register_forward_hook(keep)
 
     total = torch.zeros(images.shape[-2:], dtype=torch.float64)
-    with torch.enable_grad():
-        for batch in images.split(BATCH):
-            batch = batch.to(of_weights).requires_grad_()
-            net(batch.clone())  # the first layer may write into what it gets, which a leaf forbids
-            if not maps:
-                raise BadArgument(f"{layer or type(model).__name__!r} puts out no maps; name a layer that does")
-            height, width = maps[0].shape[-2:]
-            unit = maps[0][:, :, height // 2, width // 2].sum()
-            if unit.requires_grad:  # else the layer is cut off from the images
-                (gradient,) = torch.autograd.grad(unit, batch, materialize_grads=True)
-                total += gradient.abs().sum((0, 1)).double().cpu()
+    for batch in images.detach().split(BATCH):
+        batch = batch.to(of_weights, copy=True).requires_grad_()
+        net(batch.clone())  # the first layer may write into what it gets, which a leaf forbids
+        if not maps:
+            raise BadArgument(f"{layer or type(model).__name__!r} puts out no maps; name a layer that does")
+        height, width = maps[0].shape[-2:]
+        unit = maps[0][:, :, height // 2, width // 2].sum()
+        if unit.requires_grad:  # else the layer is cut off from the images
+            (gradient,) = torch.autograd.grad(unit, batch, materialize_grads=True)
+            total += gradient.abs().sum((0, 1)).double().cpu()
     if not total.any():
         raise BadArgument("the gradient of the central unit is zero for every image; try other images or another layer")
     return (total / total.sum()).numpy()

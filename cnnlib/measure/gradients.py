@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
-from cnnlib.measure.dry_run import main_answer, own_random_numbers, private_copy
+from cnnlib.measure.dry_run import gradients_on, main_answer, own_random_numbers, private_copy
 from cnnlib.measure.errors import BadArgument
+from cnnlib.measure.rendering import shape_text
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class BlockFlow:
     shortcut_gradient: float
 
 
+@gradients_on()
 def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flow, ...]:
     """Return signal and gradient at every 2D convolution and linear layer, in the order of their calls.
 
@@ -67,7 +68,8 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flo
         labels: int64 (N,).
 
     Raises:
-        BadArgument: if the network has no convolution or linear layer that the images reach.
+        BadArgument: if the network has no convolution or linear layer that the images reach, or its answer does not
+            give logits (N, classes) for the labels.
     """
     net = private_copy(model).train().requires_grad_()
     outputs = _outputs(net, [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)])
@@ -87,6 +89,7 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flo
     )
 
 
+@gradients_on()
 def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str = "f") -> tuple[BlockFlow, ...]:
     """Return signal and gradient at the output of every residual block, in the order of their calls.
 
@@ -102,7 +105,8 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
             called.
 
     Raises:
-        BadArgument: if the network has no such block that the images reach.
+        BadArgument: if the network has no such block that the images reach, a block puts out anything but a tensor, or
+            the network's answer does not give logits (N, classes) for the labels.
     """
     passes = []
     for cut in (False, True):
@@ -155,8 +159,12 @@ def _detached(part: nn.Module, inputs: tuple, named: dict[str, Any]) -> tuple[tu
 def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor]:
     """Return a mapping that a forward pass fills with the first output of each module, its gradient kept."""
     outputs: dict[nn.Module, Tensor] = {}
+    names = {module: name for name, module in net.named_modules()}
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if not isinstance(output, Tensor):
+            where = names[module] or type(net).__name__
+            raise BadArgument(f"{where!r} must put out one tensor to be measured, not a {type(output).__name__}")
         if module not in outputs and output.requires_grad:
             output.retain_grad()
             outputs[module] = output
@@ -170,8 +178,15 @@ def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor
 
 def _backward(net: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Compute the mean cross-entropy and its gradients; the random numbers stay as they are."""
-    with torch.enable_grad(), own_random_numbers(images.device):
-        F.cross_entropy(main_answer(net(images.clone())), labels).backward()
+    with own_random_numbers(images.device):
+        logits = main_answer(net(images.clone()))
+        if logits.shape[:1] + logits.shape[2:] != labels.shape:
+            raise BadArgument(
+                f"{type(net).__name__} must answer with one row of logits for each label: labels of "
+                f"{shape_text(labels.shape)} do not go with an answer of {shape_text(logits.shape)}"
+            )
+        # A copy, because autograd keeps the labels, which it refuses for those made in inference mode.
+        F.cross_entropy(logits, labels.clone()).backward()
 
 
 def rms(values: Tensor) -> float:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import named_layers, own_random_numbers, private_copy
+from cnnlib.measure.dry_run import gradients_on, named_layers, own_random_numbers, private_copy
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.gradients import rms
 from cnnlib.models.layers import WithAuxiliary
@@ -48,6 +48,7 @@ class HeadGradient:
         return self.together / self.main if self.main else math.inf
 
 
+@gradients_on()
 def head_gradients(
     model: nn.Module, images: Tensor, labels: Tensor, *, parts: Sequence[str] | None = None
 ) -> tuple[HeadGradient, ...]:
@@ -79,7 +80,8 @@ def head_gradients(
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:
             layer.register_forward_hook(lambda layer, *_: called.setdefault(layer))
-    with torch.enable_grad(), own_random_numbers(images.device):
+    labels = labels.clone()  # autograd keeps them, which it refuses for those made in inference mode
+    with own_random_numbers(images.device):
         torch.default_generator.manual_seed(0)
         if images.is_cuda:
             torch.cuda.default_generators[images.device.index].manual_seed(0)

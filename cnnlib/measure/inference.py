@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnnlib.measure.allocated import allocated_peak
-from cnnlib.measure.dry_run import example, private_copy
+from cnnlib.measure.dry_run import example, is_count, private_copy
 from cnnlib.measure.errors import BadArgument
 
 
@@ -53,12 +53,15 @@ def inference(
         repeats: how many passes.
 
     Raises:
-        BadArgument: if there is no pass or no image, ``input_size`` is no shape of one image, or the network has lazy
-            modules that have not seen an input yet.
+        BadArgument: if ``repeats`` is no number of passes or ``batch_size`` none of images, ``input_size`` is no shape
+            of one image, or the network has lazy modules that have not seen an input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
-    if repeats < 1 or batch_size < 1:
-        raise BadArgument("inference needs at least one pass of at least one image")
+    if not (is_count(repeats) and is_count(batch_size)):
+        raise BadArgument(
+            "inference needs at least one pass of at least one image, as integers, "
+            f"not repeats={repeats!r} and batch_size={batch_size!r}"
+        )
     peak = allocated_peak(model, input_size, batch_size)
     net = private_copy(model)
     images = example(net).new_zeros(batch_size, *input_size)

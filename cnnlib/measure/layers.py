@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnnlib.measure.dry_run import Memory, on_copy, skip_arithmetic
+from cnnlib.measure.dry_run import Memory, gradients_on, on_copy, require_shape, skip_arithmetic
 from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation
 from cnnlib.measure.rendering import per_axis_text, shape_text
 from cnnlib.measure.theoretical import FieldRow, PerAxis, receptive_field
@@ -28,12 +28,15 @@ from cnnlib.table import Column, Table
 
 FP32_BYTES = 4
 
-_VECTOR_PRODUCTS = {
+_PRODUCTS = {
     torch.ops.aten.mv: lambda matrix, vector, **_: 2 * matrix.numel(),
     torch.ops.aten.addmv: lambda added, matrix, vector, **_: 2 * matrix.numel(),
     torch.ops.aten.dot: lambda one, other, **_: 2 * one.numel(),
+    torch.ops.aten.vdot: lambda one, other, **_: 2 * one.numel(),
+    torch.ops.aten.addbmm: lambda added, one, other, **_: 2 * one.numel() * other[-1],
+    torch.ops.aten._trilinear: lambda one, weight, other, *_, **__: 2 * one[0] * weight.numel(),  # of nn.Bilinear
 }
-"""Operations of products with a vector, two for each multiply-add, by shape: PyTorch's counter does not know them."""
+"""Operations of products, two for each multiply-add, by shapes: PyTorch's counter does not know them."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class LayerTable:
         )
 
 
+@gradients_on()  # not for gradients: in inference mode the counter copies what a layer in it only passes on
 def layer_table(model: nn.Module, input_size: tuple[int, ...], *, depth: int | None = None) -> LayerTable:
     """Measure every layer of a network for one image of ``input_size``, (channels, height, width).
 
@@ -148,7 +152,7 @@ def layer_table(model: nn.Module, input_size: tuple[int, ...], *, depth: int | N
     """
     if depth is not None and depth < 1:
         raise BadArgument(f"depth must be at least 1, not {depth}")
-    input_size = tuple(input_size)
+    input_size = require_shape(input_size)
     calls, uncalled = on_copy(model, input_size, _watch)
     try:
         fields, missing = receptive_field(model, input_size).calls, ""
@@ -188,7 +192,7 @@ def multiply_adds(model: nn.Module, input_size: tuple[int, ...]) -> int:
             net(images)
         return counter.get_total_flops() // 2
 
-    return on_copy(model, tuple(input_size), measure)
+    return on_copy(model, input_size, measure)
 
 
 def activation_bytes(model: nn.Module, input_size: tuple[int, ...]) -> int:
@@ -214,19 +218,27 @@ def activation_bytes(model: nn.Module, input_size: tuple[int, ...]) -> int:
             net(images)
         return FP32_BYTES * values
 
-    return on_copy(model, tuple(input_size), measure)
+    return on_copy(model, input_size, measure)
 
 
 @contextlib.contextmanager
 def _counter() -> Iterator[FlopCounterMode]:
-    """Return PyTorch's counter, and let attention be made of matrix products: it knows no CPU kernel of attention."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    """Return PyTorch's counter, and let attention and recurrent layers be made of matrix products.
+
+    It knows no CPU kernel of attention, and no kernel of oneDNN or cuDNN for a whole recurrent layer.
+    """
+    libraries = (torch.backends.mkldnn, torch.backends.cudnn)
+    fast, enabled = torch.backends.mha.get_fastpath_enabled(), [library.enabled for library in libraries]
     try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=_VECTOR_PRODUCTS) as counter:
+        torch.backends.mha.set_fastpath_enabled(False)
+        for library in libraries:
+            library.enabled = False
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=_PRODUCTS) as counter:
             yield counter
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        for library, was in zip(libraries, enabled, strict=True):
+            library.enabled = was
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cnnlib.measure.dry_run import Memory, on_copy, with_gradient
+from cnnlib.measure.dry_run import Memory, gradients_on, on_copy, with_gradient
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.rendering import megabytes, shape_text
 from cnnlib.table import Column, Table
@@ -74,6 +74,7 @@ class TrainingMemory:
         )
 
 
+@gradients_on()
 def training_memory(
     model: nn.Module,
     input_size: tuple[int, ...],
@@ -88,23 +89,20 @@ def training_memory(
     is one of :data:`OPTIMIZER_STATES`.
 
     Raises:
-        BadArgument: if the optimiser is unknown, the batch is empty, ``input_size`` is no shape of one image, or the
-            network has lazy modules that have not seen an input yet.
+        BadArgument: if the optimiser is unknown, ``batch_size`` is no number of images, ``input_size`` is no shape of
+            one image, or the network has lazy modules that have not seen an input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
     if optimizer not in OPTIMIZER_STATES:
         raise BadArgument(f"unknown optimizer {optimizer!r}; known are {', '.join(OPTIMIZER_STATES)}")
-    if batch_size < 1:
-        raise BadArgument(f"batch_size must be at least 1, not {batch_size}")
 
     def measure(net: nn.Module, images: Tensor) -> TrainingMemory:
         net, images = net.to(dtype).train(), images.to(dtype)
         own = [*net.parameters(), *net.buffers()]
         gradients = sum(_bytes(parameter) for parameter in net.parameters() if parameter.requires_grad)
         state = OPTIMIZER_STATES[optimizer] * gradients
-        with torch.enable_grad():
-            activations = _saved(net, images)
-            peak = _peak(net, images)
+        activations = _saved(net, images)
+        peak = _peak(net, images)
         return TrainingMemory(
             type(net).__name__,
             tuple(input_size),
@@ -118,7 +116,7 @@ def training_memory(
             peak=peak + state,
         )
 
-    return on_copy(model, tuple(input_size), measure, batch_size)
+    return on_copy(model, input_size, measure, batch_size)
 
 
 def _saved(net: nn.Module, images: Tensor) -> int:

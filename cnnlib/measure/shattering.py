@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import main_answer, named_layers, own_random_numbers, private_copy
+from cnnlib.measure.dry_run import gradients_on, main_answer, named_layers, own_random_numbers, private_copy
 from cnnlib.measure.errors import BadArgument
 
 
+@gradients_on()
 def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]) -> tuple[float, ...]:
     """Return how alike the gradients at neighbouring images are, by the output of each layer.
 
@@ -53,7 +54,7 @@ def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]
 
     for name in filter(None, modules):
         modules[name].register_forward_hook(lambda layer, inputs, output, name=name: keep(name, output))
-    with torch.enable_grad(), own_random_numbers(images.device):
+    with own_random_numbers(images.device):
         answer = net(images.clone())  # the first layer may write into what it gets, which a leaf forbids
         first = main_answer(answer)[:, 0].sum()
         cut_off = [name for name in layers if name not in kept or not first.requires_grad]

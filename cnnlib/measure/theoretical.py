@@ -24,7 +24,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from cnnlib.errors import first_line
-from cnnlib.measure.dry_run import first_accepted, on_copy, skip_arithmetic
+from cnnlib.measure.dry_run import first_accepted, on_copy, require_shape, skip_arithmetic
 from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation
 from cnnlib.measure.rendering import per_axis_text, shape_text
 from cnnlib.table import Column, Table
@@ -66,14 +66,14 @@ class FieldRow:
 class ReceptiveField:
     """The receptive field of every step of a network, in the order of its graph; the first is the input itself.
 
-    ``calls`` maps the name of each module to the rows of its calls: a ReLU that a block uses three times has three.
-    ``receptive_field(net)["layer4"]`` is the last of them.
+    ``calls`` maps the name of each module to the rows of its calls: a ReLU that a block uses three times has three. A
+    call that does not read the image has None. ``receptive_field(net)["layer4"]`` is the last row of ``layer4``.
     """
 
     model: str
     input_size: tuple[int, ...]
     rows: tuple[FieldRow, ...]
-    calls: Mapping[str, tuple[FieldRow, ...]] = field(repr=False)
+    calls: Mapping[str, tuple[FieldRow | None, ...]] = field(repr=False)
 
     @property
     def final(self) -> FieldRow:
@@ -82,7 +82,7 @@ class ReceptiveField:
 
     def __getitem__(self, name: str) -> FieldRow:
         if name in self.calls:
-            return self.calls[name][-1]
+            return next(row for row in reversed(self.calls[name]) if row)
         named = {row.name: row for row in self.rows}
         if name not in named:
             raise UnknownLayer(name, [*self.calls, *named])
@@ -137,10 +137,7 @@ def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = 
         UnsupportedOperation: if no rule is known for one of its operations, or it pads with the opposite border.
         DoesNotFit: if the network does not take images of this size.
     """
-    if input_size is None:
-        input_size = _usual_size(model)
-    elif len(input_size) != 3:
-        raise BadArgument(f"input_size must be the shape of one image, (channels, height, width), not {input_size!r}")
+    input_size = _usual_size(model) if input_size is None else require_shape(input_size, axes=3)
 
     def measure(net: nn.Module, images: Tensor) -> ReceptiveField:
         tracer = _Tracer()
@@ -159,15 +156,12 @@ def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = 
                 f"the forward of {type(net).__name__} must take the images as an argument of its own, not in *args. "
                 "effective_receptive_field measures the field of any network"
             )
-        calls = {
-            name: tuple(walk.row_of[node] for node in nodes)
-            for name, called in tracer.calls.items()
-            if (nodes := [node for node in called if node in walk.row_of])
-        }
-        return ReceptiveField(type(net).__name__, tuple(input_size), tuple(walk.rows), calls)
+        calls = {name: tuple(map(walk.row_of.get, nodes)) for name, nodes in tracer.calls.items()}
+        seen = {name: rows for name, rows in calls.items() if any(rows)}
+        return ReceptiveField(type(net).__name__, input_size, tuple(walk.rows), seen)
 
     with torch.no_grad():
-        return on_copy(model, tuple(input_size), measure)
+        return on_copy(model, input_size, measure)
 
 
 def _usual_size(model: nn.Module) -> tuple[int, int, int]:
@@ -439,12 +433,15 @@ def _as_function(module: nn.Module) -> tuple[str, dict[str, Any]]:
 
 
 class _Tracer(fx.Tracer):
-    """Writes down, besides the graph, which module each node belongs to and which node each module call returns."""
+    """Writes down, besides the graph, which module each node belongs to and which node each module call returns.
+
+    A call that returns none, but a tensor that was computed while tracing, has None.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.owner: dict[fx.Node, str] = {}
-        self.calls: dict[str, list[fx.Node]] = defaultdict(list)
+        self.calls: dict[str, list[fx.Node | None]] = defaultdict(list)
         self._path = [""]
 
     def trace(self, root: nn.Module, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
@@ -470,8 +467,7 @@ class _Tracer(fx.Tracer):
         if isinstance(result, tuple | list) and result:
             result = result[0]
         node = result.node if isinstance(result, fx.Proxy) else result
-        if isinstance(node, fx.Node):
-            self.calls[name].append(node)
+        self.calls[name].append(node if isinstance(node, fx.Node) else None)
 
 
 class _Walk(fx.Interpreter):

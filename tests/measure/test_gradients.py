@@ -143,6 +143,45 @@ def test_nothing_to_measure():
         gradient_flow(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192)), *batch(classes=4))
 
 
+@pytest.mark.parametrize("measure", [gradient_flow, functools.partial(block_flow, branch="0")])
+def test_an_answer_that_is_no_row_of_logits_for_each_label_is_refused(measure):
+    maps = nn.Sequential(nn.Sequential(nn.Conv2d(3, 10, 3)), nn.ReLU())
+    images, labels = batch()
+    with pytest.raises(BadArgument, match=r"Sequential must answer .* labels of 4 .* an answer of 4x10x6x6"):
+        measure(maps, images, labels)
+    assert len(measure(maps, images, labels[:, None, None].expand(4, 6, 6))) == 1  # a label for each pixel
+
+
+def test_a_block_of_two_outputs_is_refused():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return x, self.f(x)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.two, self.head = Two(), nn.Linear(192, 10)
+
+        def forward(self, x):
+            return self.head(sum(self.two(x)).flatten(1))
+
+    with pytest.raises(BadArgument, match="'two' must put out one tensor to be measured, not a tuple"):
+        block_flow(Net(), *batch())
+
+
+def test_hooks_of_the_network_do_not_fire():
+    net, fired = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(180, 10)), []
+    for module in net.modules():
+        module.register_full_backward_pre_hook(lambda *_: fired.append("before"))
+        module.register_full_backward_hook(lambda *_: fired.append("after"))
+    assert len(gradient_flow(net, *batch())) == 2
+    assert not fired
+
+
 def residual_by_hand(images, labels, head, branches):
     """Gradients of the loss by the outputs of ``x + branch(x)`` units, for one image, from autograd."""
     x, outputs = images, []

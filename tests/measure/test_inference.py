@@ -65,7 +65,7 @@ def test_the_network_stays_as_it_is():
     assert net[1].num_batches_tracked == 0
 
 
-@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"batch_size": 0}, {"repeats": 2.5}, {"batch_size": "2"}])
 def test_nothing_to_measure_is_refused(wrong):
     with pytest.raises(BadArgument, match="at least one pass"):
         inference(nn.Conv2d(3, 8, 3), (3, 8, 8), **wrong)

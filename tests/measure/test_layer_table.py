@@ -21,6 +21,7 @@ from cnnlib.measure import (
     count_parameters,
     layer_table,
     multiply_adds,
+    receptive_field,
 )
 from cnnlib.models.layers import InputTooSmall
 
@@ -146,6 +147,29 @@ def test_a_module_that_is_called_three_times_has_three_rows():
     assert table["layer2.0.relu"] is calls[-1]
 
 
+def test_a_call_on_a_constant_has_no_field_and_the_other_calls_keep_theirs():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared = nn.Conv2d(3, 3, 3, padding=1)
+            self.other = nn.Conv2d(3, 3, 5, padding=2)
+            self.shift = Shift()
+            self.constant = nn.Parameter(torch.randn(1, 3, 16, 16))
+
+        def forward(self, x):
+            return self.shared(self.constant) + self.shift(1) + self.shared(self.other(self.shift(x)))
+
+    class Shift(nn.Module):
+        def forward(self, x):
+            return x + 1 if isinstance(x, torch.Tensor | torch.fx.Proxy) else torch.ones(())
+
+    rows = [(row.name, row.receptive_field) for row in layer_table(Shared(), (3, 16, 16))]
+    assert rows[:-1] == [("shared", None), ("shift", None), ("shift", 1), ("other", 5), ("shared", 7)]
+    field = receptive_field(Shared(), (3, 16, 16))
+    assert [row and row.size for row in field.calls["shared"]] == [None, 7]
+    assert field["shared"].size == 7
+
+
 def test_layers_that_see_the_whole_image_say_so():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     table = layer_table(net, (3, 16, 16))
@@ -262,16 +286,23 @@ def test_the_products_of_attention_count(reads_values):
     assert torch.backends.mha.get_fastpath_enabled() == fast
 
 
+def operands(tokens, *shapes):
+    return [tokens.new_ones(shape) for shape in shapes]
+
+
 @pytest.mark.parametrize(
     ("product", "expected"),
     [
         (lambda tokens, query: tokens[0] @ query, 16 * 8),
         (lambda tokens, query: torch.addmv(query.new_zeros(16), tokens[0], query), 16 * 8),
         (lambda tokens, query: tokens[0, 0] @ query, 8),
+        (lambda tokens, query: torch.vdot(tokens[0, 0], query), 8),
+        (lambda tokens, query: torch.addbmm(query.new_zeros(5, 4), *operands(tokens, (2, 5, 8), (2, 8, 4))), 2 * 160),
+        (lambda tokens, query: F.bilinear(tokens, tokens, query.new_ones(5, 8, 8)), 16 * 5 * 8 * 8),
     ],
-    ids=["mv", "addmv", "dot"],
+    ids=["mv", "addmv", "dot", "vdot", "addbmm", "bilinear"],
 )
-def test_products_with_a_vector_count(product, expected):
+def test_products_that_pytorchs_counter_does_not_know_count(product, expected):
     class Query(nn.Module):
         def __init__(self):
             super().__init__()
@@ -281,6 +312,22 @@ def test_products_with_a_vector_count(product, expected):
             return product(x.flatten(2).transpose(1, 2), self.query)
 
     assert multiply_adds(Query(), (8, 4, 4)) == expected
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_products_of_a_recurrent_layer_count_with_data_too():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(3, 8, batch_first=True)
+
+        def forward(self, x):
+            float(x.sum())  # needs data
+            return self.lstm(x)[0]
+
+    enabled = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
+    assert multiply_adds(Recurrent(), (10, 3)) == 10 * 4 * 8 * (3 + 8)
+    assert (torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled) == enabled
 
 
 def test_a_single_layer():

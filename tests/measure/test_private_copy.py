@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +14,7 @@ from cnnlib.measure import (
     BadArgument,
     DoesNotFit,
     activation_bytes,
+    allocated_peak,
     block_flow,
     block_responses,
     bottleneck_projections,
@@ -18,6 +23,8 @@ from cnnlib.measure import (
     features,
     gradient_correlation,
     gradient_flow,
+    head_gradients,
+    inference,
     initial_losses,
     layer_table,
     lesions,
@@ -28,6 +35,7 @@ from cnnlib.measure import (
     training_memory,
 )
 from cnnlib.models import create
+from cnnlib.models.layers import WithAuxiliary
 from cnnlib.models.resnet import ResNet
 
 MEASUREMENTS = {
@@ -106,13 +114,50 @@ def test_images_are_left_as_they_were(measure):
     assert torch.equal(images, before)
 
 
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
 @measurements
-def test_it_does_not_matter_whether_gradients_are_on(measure):
+def test_it_does_not_matter_whether_gradients_are_on(measure, without_gradients):
     net = small_net()
     expected = str(measure(net))
-    with torch.no_grad():
+    with without_gradients():
         assert str(measure(net)) == expected
         assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda net, images, labels: allocated_peak(net, (3, 16, 16), 4, backward=True),
+        lambda net, images, labels: effective_receptive_field(net, images, "0").tolist(),
+        gradient_flow,
+        functools.partial(block_flow, branch="0"),
+        lambda net, images, labels: gradient_correlation(net, images, ["", "0"]),
+        lambda net, images, labels: head_gradients(TwoAnswers(net), images, labels),
+    ],
+)
+def test_gradients_are_measured_on_what_was_made_in_inference_mode(measure):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 14 * 14, 2))
+    images, labels = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 0, 1])
+    expected = measure(net, images, labels)
+    with torch.inference_mode():
+        made = copy.deepcopy(net), images.clone(), labels.clone()
+        assert measure(*made) == expected
+        assert torch.is_inference_mode_enabled()
+    assert measure(*made) == expected
+
+
+class TwoAnswers(nn.Module):
+    """A network that is its own auxiliary head."""
+
+    auxiliary_weight = 0.5
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return WithAuxiliary(self.net(x), (self.net(x),))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -152,11 +197,39 @@ def test_tensors_that_are_no_buffers_follow_to_the_copy():
             self.conv = nn.Conv2d(3, 4, 3)
             self.mask = torch.ones(4, 1, 1)
             self.scaled = self.conv.weight * 2  # not a leaf: deepcopy refuses such tensors
+            self.taps = {"all": [self.conv.weight * 2]}
 
         def forward(self, x):
-            return self.conv(x) * self.mask
+            return self.conv(x) * self.mask + self.taps["all"][0].sum()
 
     assert layer_table(Masked(), (3, 16, 16)).total.parameters == 112
+
+
+OF_A_SHAPE = {
+    "activation_bytes": activation_bytes,
+    "layer_table": layer_table,
+    "multiply_adds": multiply_adds,
+    "receptive_field": receptive_field,
+    "training_memory": lambda net, size: training_memory(net, size, 2),
+    "allocated_peak": allocated_peak,
+    "inference": inference,
+}
+
+
+@pytest.mark.parametrize("measure", OF_A_SHAPE.values(), ids=OF_A_SHAPE)
+def test_what_is_no_shape_of_an_image_is_refused(measure):
+    for wrong in (32, "32", (), (3, 16, 0), (3, 16.0, 16), (3, True, 16)):
+        with pytest.raises(BadArgument, match="input_size must be the shape of one image"):
+            measure(small_net(), wrong)
+    measure(small_net(), np.array([3, 16, 16]))
+
+
+@pytest.mark.parametrize("measure", [training_memory, allocated_peak])
+def test_what_is_no_number_of_images_is_refused(measure):
+    for wrong in (0, -1, 2.5, True, "2", None):
+        with pytest.raises(BadArgument, match="batch_size must be an integer and at least 1"):
+            measure(small_net(), (3, 16, 16), wrong)
+    measure(small_net(), (3, 16, 16), np.int64(2))
 
 
 def test_a_name_is_no_network():

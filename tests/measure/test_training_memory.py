@@ -32,6 +32,20 @@ def test_the_peak_of_a_small_net_by_hand():
     assert training_memory(MLP, (10,), 8).peak - training_memory(MLP, (10,), 8, "sgd").peak == 4 * MLP_PARAMETERS
 
 
+def test_the_peak_holds_the_buffers():
+    """The backward pass holds the most, and there the running means and variances are all that makes a difference."""
+
+    def normalised(**options):
+        return nn.Sequential(nn.BatchNorm2d(256, **options), nn.Flatten(), nn.Linear(256 * 2 * 2, 1000))
+
+    with_buffers, without = (
+        training_memory(normalised(track_running_stats=kept), (256, 2, 2), batch_size=2) for kept in (True, False)
+    )
+    means, variances, batches = 4 * 256, 4 * 256, 8
+    assert with_buffers.parameters - without.parameters == means + variances + batches
+    assert with_buffers.peak - without.peak == means + variances + batches
+
+
 @pytest.mark.parametrize(
     ("optimizer", "values"), [("sgd", 0), ("sgd-momentum", 1), ("rmsprop", 1), ("adam", 2), ("adamw", 2)]
 )

@@ -36,7 +36,7 @@ def known_reward(monkeypatch):
 
 
 def test_the_parts_share_no_image_and_hold_no_test_image(images):
-    numbered = torch.arange(200, dtype=torch.uint8).reshape(200, 1, 1, 1).expand(200, 3, 2, 2).contiguous()
+    numbered = torch.arange(200, dtype=torch.uint8).reshape(200, 1, 1, 1).expand(200, 3, 32, 32).contiguous()
     marked = dataclasses.replace(images, train_images=numbered, train_labels=torch.arange(200) % 10)
     parts = split(marked, 120, 60, seed=3)
     first, second = (set(part[:, 0, 0, 0].tolist()) for part in (parts.data.train_images, parts.images))

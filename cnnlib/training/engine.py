@@ -459,7 +459,7 @@ class _Training:
         self.history = [Point(**point) for point in state["history"]]
         self.train = Evaluation(**state["train"]) if state["train"] else None
         self.clock.seconds_before = state["seconds"]
-        self.cold_clock.seconds_before = state["cold_seconds"]
+        self.cold_clock.seconds_before = state.get("cold_seconds", state["seconds"])  # the first versions lack it
         self.training_clock.seconds_before = state["training_seconds"]
         self.timed_images = state["timed_images"]
         self.step.restore(state["step"])

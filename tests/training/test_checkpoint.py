@@ -318,6 +318,18 @@ def test_a_finished_network_with_a_weight_missing_is_one_clear_error(data, recip
         engine.finished_network(SMALL, data, recipe, path)
 
 
+def test_a_checkpoint_of_the_first_versions_is_continued(data, recipe, tmp_path):
+    """They did not keep how long the first steps took. A run of one step had the whole time as its measure of speed."""
+    path, short = tmp_path / "x", recipe.limited(steps=1)
+    run = train(data, short, checkpoint=path)
+    identity, state = checkpoint.read(path)
+    del state["cold_seconds"]
+    checkpoint.write(path, identity, state)
+    again = train(data, short, checkpoint=path)
+    assert (again.train, again.test) == (run.train, run.test)
+    assert again.images_per_second == pytest.approx(short.batch_size / run.seconds)
+
+
 def test_nothing_in_a_checkpoint_is_executed(data, recipe, tmp_path):
     class Bomb:
         def __reduce__(self):

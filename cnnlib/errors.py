@@ -1,8 +1,19 @@
 """The one base class of the errors that cnnlib raises on purpose, and what it says of the errors of others."""
 
+from numbers import Integral
+
 
 class CnnlibError(Exception):
     """Something the user can mend. The message says what was wrong and what to do."""
+
+
+def require_whole(error: type[CnnlibError], least: int, **numbers: object) -> None:
+    """Raise ``error``, naming the first of these that is no integer, of Python or NumPy, or less than ``least``."""
+    for name, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise error(f"{name} must be a whole number, not {number!r}")
+        if number < least:
+            raise error(f"{name} must be at least {least}, not {number}")
 
 
 def first_line(error: Exception) -> str:

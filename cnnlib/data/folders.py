@@ -15,7 +15,6 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from cnnlib.data.images import DataError, ImageSet
+from cnnlib.errors import require_whole
 from cnnlib.files import user_path
 
 LAYOUT = "images lie in ROOT/train/CLASS/ and ROOT/val/CLASS/, and ROOT is what to name"
@@ -67,11 +67,8 @@ class ImageFolders:
     stands_in_for: None = None
 
     def __post_init__(self) -> None:
-        for name, value, least in (("size", self.size, 1), ("workers", self.workers or 0, 0)):
-            if not isinstance(value, Integral) or isinstance(value, bool):
-                raise DataError(f"{name} must be a whole number, not {value!r}")
-            if value < least:
-                raise DataError(f"{name} must be {least} or more, not {value}")
+        require_whole(DataError, 1, size=self.size)
+        require_whole(DataError, 0, workers=0 if self.workers is None else self.workers)
 
     def __str__(self) -> str:
         return (

@@ -80,7 +80,7 @@ def _volumes(network: nn.Module | LayerTable, input_size: Sequence[int] | None) 
 
         if input_size is None:
             raise NothingToDraw("volumes needs the input_size of the module, such as (3, 224, 224)")
-        table = layer_table(network, tuple(input_size))
+        table = layer_table(network, input_size)
         for name, module in network.named_modules():
             kernel = getattr(module, "kernel_size", None)
             if kernel is not None:

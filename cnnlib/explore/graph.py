@@ -62,7 +62,8 @@ def network_graph(
 
     Raises:
         NotDrawable: if the network cannot be traced.
-        DoesNotFit: if it does not take such an input.
+        BadArgument: if ``input_size`` is no shape of one input.
+        DoesNotFit: if the network does not take such an input.
     """
 
     def read(net: nn.Module, images: Tensor) -> list[_Step]:
@@ -81,7 +82,7 @@ def network_graph(
         return recorder.steps
 
     with torch.no_grad():
-        steps = on_copy(model, tuple(input_size), read)
+        steps = on_copy(model, input_size, read)
     return _without_repeats(_cards(steps))
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Integral
 
+from cnnlib.errors import require_whole
 from cnnlib.measure.errors import BadArgument, DoesNotFit
 
 Size = int | tuple[int, ...]
@@ -167,15 +167,8 @@ def _window(kernel: int, dilation: int) -> str:
 
 
 def _check(size: int, kernel: int, stride: int, padding: int, dilation: int) -> None:
-    for name, value, least in (
-        ("size", size, 1),
-        ("kernel", kernel, 1),
-        ("stride", stride, 1),
-        ("padding", padding, 0),
-        ("dilation", dilation, 1),
-    ):
-        if not isinstance(value, Integral) or value < least:
-            raise BadArgument(f"{name} must be a whole number of at least {least}, not {value!r}")
+    require_whole(BadArgument, 1, size=size, kernel=kernel, stride=stride, dilation=dilation)
+    require_whole(BadArgument, 0, padding=padding)
 
 
 def _each_axis(along_one_axis: Callable[..., int], *arguments: Size) -> Size:

@@ -13,7 +13,6 @@ import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from cnnlib.errors import CnnlibError, first_line
+from cnnlib.errors import CnnlibError, first_line, require_whole
 from cnnlib.measure.errors import BadArgument, DoesNotFit, UnknownLayer
 from cnnlib.measure.rendering import shape_text
 
@@ -48,11 +47,12 @@ def private_copy(model: nn.Module, *, meta: bool = False) -> nn.Module:
     were at the last one. Parametrizations are no hooks and are kept.
 
     Raises:
-        BadArgument: if it is no network, or has lazy modules that have not seen an input yet.
+        BadArgument: if it is no network, has lazy modules that have not seen an input yet, or is TorchScript.
     """
     if not isinstance(model, nn.Module):
         raise BadArgument(f"a network is measured, such as cnnlib.create('resnet20'), not {model!r}")
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise BadArgument(f"{type(model).__name__} is TorchScript; measure the network that it was made of")
     if any(is_lazy(tensor) for tensor in chain(model.parameters(), model.buffers())):
         raise BadArgument(f"{type(model).__name__} has lazy layers without shapes; run it once on an image before")
 
@@ -66,7 +66,11 @@ def private_copy(model: nn.Module, *, meta: bool = False) -> nn.Module:
         for name, value in vars(module).items():
             if name.endswith("_hooks") and isinstance(value, dict):
                 memo[id(value)] = OrderedDict()
-    return copy.deepcopy(model, memo).eval()
+    net = copy.deepcopy(model, memo)
+    for parent in list(net.modules()):
+        for name, child in parent._modules.items():
+            parent._modules[name] = getattr(child, "_orig_mod", child)  # what torch.compile wraps
+    return getattr(net, "_orig_mod", net).eval()
 
 
 def on_copy(
@@ -82,8 +86,7 @@ def on_copy(
         DoesNotFit: if the network cannot take such images; names the smallest square ones that it takes.
     """
     input_size = require_shape(input_size)
-    if not is_count(batch_size):
-        raise BadArgument(f"batch_size must be an integer and at least 1, not {batch_size!r}")
+    require_whole(BadArgument, 1, batch_size=batch_size)
     for meta in (True, False):  # a network that reads values, or makes tensors on another device, needs a full copy
         try:
             net = private_copy(model, meta=meta)
@@ -99,11 +102,6 @@ def on_copy(
     raise failure
 
 
-def is_count(number: object) -> bool:
-    """Say whether this is an integer, of Python or NumPy, and at least 1."""
-    return isinstance(number, Integral) and not isinstance(number, bool) and number >= 1
-
-
 def require_shape(input_size: Iterable[int], axes: int | None = None) -> tuple[int, ...]:
     """Return the shape of one image, (channels, height, width) or (features,), as a tuple.
 
@@ -112,9 +110,10 @@ def require_shape(input_size: Iterable[int], axes: int | None = None) -> tuple[i
     """
     try:
         shape = tuple(input_size)
-    except TypeError:  # a number, say
+        require_whole(BadArgument, 1, axes=len(shape), **{f"axis {axis}": length for axis, length in enumerate(shape)})
+    except (TypeError, BadArgument):  # the former of a number, say
         shape = ()
-    if not shape or not all(map(is_count, shape)) or axes not in (None, len(shape)):
+    if not shape or axes not in (None, len(shape)):
         raise BadArgument(f"input_size must be the shape of one image, (channels, height, width), not {input_size!r}")
     return shape
 

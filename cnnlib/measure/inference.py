@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from cnnlib.errors import require_whole
 from cnnlib.measure.allocated import allocated_peak
-from cnnlib.measure.dry_run import example, is_count, private_copy
+from cnnlib.measure.dry_run import example, private_copy
 from cnnlib.measure.errors import BadArgument
 
 
@@ -57,11 +58,7 @@ def inference(
             of one image, or the network has lazy modules that have not seen an input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
-    if not (is_count(repeats) and is_count(batch_size)):
-        raise BadArgument(
-            "inference needs at least one pass of at least one image, as integers, "
-            f"not repeats={repeats!r} and batch_size={batch_size!r}"
-        )
+    require_whole(BadArgument, 1, repeats=repeats, batch_size=batch_size)
     peak = allocated_peak(model, input_size, batch_size)
     net = private_copy(model)
     images = example(net).new_zeros(batch_size, *input_size)

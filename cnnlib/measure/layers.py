@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from cnnlib.errors import require_whole
 from cnnlib.measure.dry_run import Memory, gradients_on, on_copy, require_shape, skip_arithmetic
 from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation
 from cnnlib.measure.rendering import per_axis_text, shape_text
@@ -150,8 +151,8 @@ def layer_table(model: nn.Module, input_size: tuple[int, ...], *, depth: int | N
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
         cnnlib.models.layers.InputTooSmall: the same, said by our own models.
     """
-    if depth is not None and depth < 1:
-        raise BadArgument(f"depth must be at least 1, not {depth}")
+    if depth is not None:
+        require_whole(BadArgument, 1, depth=depth)
     input_size = require_shape(input_size)
     calls, uncalled = on_copy(model, input_size, _watch)
     try:

@@ -13,6 +13,7 @@ too, as all published tables do.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves
 
 from cnnlib.errors import first_line
 from cnnlib.measure.dry_run import first_accepted, on_copy, require_shape, skip_arithmetic
@@ -432,6 +434,18 @@ def _as_function(module: nn.Module) -> tuple[str, dict[str, Any]]:
 # The walk along the graph.
 
 
+class _Proxy(fx.Proxy):
+    """Writes ``y += x`` down as what it is; torch.fx would take ``y = y + x``, which leaves other names of y alone."""
+
+
+def _writes(operation: Callable) -> Callable[[_Proxy, Any], fx.Proxy]:
+    return lambda self, other: self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+
+for _operation in (operator.iadd, operator.isub, operator.imul, operator.itruediv):
+    setattr(_Proxy, f"__{_operation.__name__}__", _writes(_operation))
+
+
 class _Tracer(fx.Tracer):
     """Writes down, besides the graph, which module each node belongs to and which node each module call returns.
 
@@ -457,6 +471,9 @@ class _Tracer(fx.Tracer):
         self._path.pop()
         self._note(name, result)
         return result
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
@@ -498,15 +515,24 @@ class _Walk(fx.Interpreter):
             self._record(n, n.target, type(self.fetch_attr(n.target)).__name__, value, seen)
         elif called and sources and _holds_tensors(value):
             in_place, function = function.endswith("_"), function.rstrip("_")  # relu_ writes in place
-            unchanged = next((source for source in sources if self.env[source] is value and not in_place), None)
-            if function not in _POINTWISE and unchanged is not None:  # a check of the input's size, say
-                self._maps[n], self.row_of[n] = self._maps[unchanged], self.row_of[unchanged]
+            same = next((source for source in n.all_input_nodes if self.env[source] is value), None)
+            if same in self._maps and not in_place and function not in _POINTWISE:  # a check of the input's size, say
+                self._maps[n], self.row_of[n] = self._maps[same], self.row_of[same]
             else:
+                before = self._maps.get(same)
                 self._record(n, self._name(n, function), function, value, self._seen(n, function, value, sources, {}))
-            for name, tensor in self.env.items():
-                if tensor is value:  # it was written in place, and every other name for it now means what was written
-                    self._maps[name] = self._maps[n]
+                if same and self._maps[n] != before:
+                    self._written(n, function, value)
         return value
+
+    def _written(self, node: fx.Node, function: str, written: Tensor) -> None:
+        """Let all names of a tensor that was written in place mean what was written."""
+        memory = written.untyped_storage()
+        for name, value in self.env.items():
+            if value is written:
+                self._maps[name] = self._maps[node]
+            elif any(isinstance(x, Tensor) and x.untyped_storage()._cdata == memory._cdata for x in tree_leaves(value)):
+                raise self._unknown(node, function, "it writes into memory that other views have, too")
 
     def _seen(self, node: fx.Node, function: str, value: Any, sources: list[fx.Node], constants: dict) -> _Map:
         maps = [self._maps[source] for source in sources]
@@ -523,11 +549,14 @@ class _Walk(fx.Interpreter):
             args, kwargs = map_arg((node.args, node.kwargs), lambda arg: self._maps.get(arg, self.env.get(arg)))
             return _RULES[function](getattr(value, "shape", None), *args, **kwargs, **constants)
         except (NotImplementedError, TypeError) as error:  # a TypeError: arguments that the rule does not name
-            where = f"module {self._owner[node]!r}" if self._owner[node] else "the forward of the network"
-            raise UnsupportedOperation(
-                f"the receptive field of {function!r} in {where} is not known: {error}. "
-                "effective_receptive_field measures the field of any network"
-            ) from None
+            raise self._unknown(node, function, error) from None
+
+    def _unknown(self, node: fx.Node, function: str, reason: object) -> UnsupportedOperation:
+        where = f"module {self._owner[node]!r}" if self._owner[node] else "the forward of the network"
+        return UnsupportedOperation(
+            f"the receptive field of {function!r} in {where} is not known: {reason}. "
+            "effective_receptive_field measures the field of any network"
+        )
 
     def _name(self, node: fx.Node, function: str) -> str:
         """Name a function as modules are named, after the module that calls it: ``layer1.0.add``."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cnnlib.errors import CnnlibError
+from cnnlib import errors
 from cnnlib.models.registry import BadOption
 
 
-class InputTooSmall(CnnlibError, ValueError):
+class InputTooSmall(errors.CnnlibError, ValueError):
     """The image is so small that some layer of the network would have no output."""
 
 
@@ -55,9 +54,7 @@ def require_whole(minimum: int, **numbers: int) -> None:
     Raises:
         BadOption: naming the first that is less than ``minimum`` or not whole.
     """
-    for name, number in numbers.items():
-        if not isinstance(number, Integral) or isinstance(number, bool) or number < minimum:
-            raise BadOption(f"{name} is a whole number, {minimum} or more, not {number!r}")
+    errors.require_whole(BadOption, minimum, **numbers)
 
 
 def units_per_stage(depth: int, step: int, others: int = 2) -> int:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
-from cnnlib.errors import CnnlibError
+from cnnlib.errors import CnnlibError, require_whole
 from cnnlib.models.cells import Plan
 from cnnlib.search.controller import Policy, Uniform
 from cnnlib.search.shared import SharedNet, batch_statistics, network
@@ -94,9 +94,7 @@ class Effort:
 
     def __post_init__(self) -> None:
         counts = "steps batch_size updates proposals candidates children train validation channels"
-        for name in counts.split():
-            if getattr(self, name) < 1:
-                raise SearchError(f"{name} must be at least 1, not {getattr(self, name)}")
+        require_whole(SearchError, 1, **{name: getattr(self, name) for name in counts.split()})
         if not 0 <= self._warmup_steps < self.steps:
             raise SearchError(f"a warm-up of {self.warmup:g} of {self.steps} steps leaves none for what follows it")
         if self.steps % self.children:

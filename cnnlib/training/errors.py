@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cnnlib.errors import CnnlibError
+from cnnlib.errors import CnnlibError, require_whole
 
 if TYPE_CHECKING:
     import torch
@@ -66,15 +65,7 @@ def check_at_least(least: int, **arguments: int | None) -> None:
     Raises:
         ArgumentError: naming the one that is too small, or none.
     """
-    for name, value in arguments.items():
-        if value is None:
-            continue
-        try:
-            operator.index(value)
-        except TypeError:
-            raise ArgumentError(f"{name} must be a whole number, not {value!r}") from None
-        if value < least:
-            raise ArgumentError(f"{name} must be at least {least}, not {value}")
+    require_whole(ArgumentError, least, **{name: value for name, value in arguments.items() if value is not None})
 
 
 @contextlib.contextmanager

@@ -205,9 +205,9 @@ def test_other_files_have_another_fingerprint(root):
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        ({"workers": -1}, "workers must be 0 or more, not -1"),
+        ({"workers": -1}, "workers must be at least 0, not -1"),
         ({"workers": "2"}, "workers must be a whole number, not '2'"),
-        ({"size": 0}, "size must be 1 or more, not 0"),
+        ({"size": 0}, "size must be at least 1, not 0"),
         ({"size": 2.5}, "size must be a whole number, not 2.5"),
         ({"size": True}, "size must be a whole number, not True"),
     ],

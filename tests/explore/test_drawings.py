@@ -12,7 +12,7 @@ from cnnlib.explore.boxes import NothingToDraw
 from cnnlib.explore.drawing import document
 from cnnlib.explore.graph import network_graph
 from cnnlib.explore.style import PALETTE
-from cnnlib.measure import layer_table
+from cnnlib.measure import BadArgument, layer_table
 from cnnlib.models import create
 from cnnlib.models.googlenet import Inception
 
@@ -22,6 +22,12 @@ SIZE = (3, 16, 16)
 
 def svg_of(html: str) -> ElementTree.Element:
     return ElementTree.fromstring(re.search(r"<svg.*?</svg>", html, flags=re.S)[0])
+
+
+@pytest.mark.parametrize("draw", [diagram, volumes])
+def test_what_is_no_shape_is_refused(draw):
+    with pytest.raises(BadArgument, match="the shape of one image, .* not 16"):
+        draw(CHAIN, 16, id="x")
 
 
 def test_every_card_is_drawn_with_its_modules():

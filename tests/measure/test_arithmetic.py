@@ -130,7 +130,7 @@ def test_unused_columns_are_those_without_a_gradient_at_the_far_end(size, kernel
 
 
 @pytest.mark.parametrize(
-    "arguments", [(0, 3), (5, 0), (5, 3, 0), (5, 3, 1, -1), (5, 3, 1, 0, 0), (5.0, 3), ((5, 5), (3, 3, 3))]
+    "arguments", [(0, 3), (5, 0), (5, 3, 0), (5, 3, 1, -1), (5, 3, 1, 0, 0), (5.0, 3), (5, True), ((5, 5), (3, 3, 3))]
 )
 def test_meaningless_arguments_are_refused(arguments):
     with pytest.raises(BadArgument):

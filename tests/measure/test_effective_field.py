@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.measure import BadArgument, UnknownLayer, effective_receptive_field, effective_size, effective_spread
+from cnnlib.measure import (
+    BadArgument,
+    DoesNotFit,
+    UnknownLayer,
+    effective_receptive_field,
+    effective_size,
+    effective_spread,
+)
 
 
 def box_filters(layers: int, kernel: int = 3) -> nn.Sequential:
@@ -29,6 +36,13 @@ def test_one_filter_is_seen_as_it_is():
     assert field.sum() == pytest.approx(1)
     np.testing.assert_allclose(field[3:6, 3:6] * 10, [[0, 1, 0], [2, 4, 2], [0, 0, 1]])
     assert np.count_nonzero(field) == 5
+
+
+def test_images_that_do_not_fit_are_refused():
+    with pytest.raises(BadArgument, match="the shape of one image.* not 32"):
+        effective_receptive_field(box_filters(1), 32)
+    with pytest.raises(DoesNotFit, match="Sequential does not take an input of 3x9x9"):
+        effective_receptive_field(box_filters(1), (3, 9, 9))
 
 
 def test_input_channels_of_opposite_sign_do_not_cancel():

@@ -65,9 +65,17 @@ def test_the_network_stays_as_it_is():
     assert net[1].num_batches_tracked == 0
 
 
-@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"batch_size": 0}, {"repeats": 2.5}, {"batch_size": "2"}])
-def test_nothing_to_measure_is_refused(wrong):
-    with pytest.raises(BadArgument, match="at least one pass"):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"repeats": 0}, "repeats must be at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"repeats": 2.5}, "repeats must be a whole number, not 2.5"),
+        ({"batch_size": "2"}, "batch_size must be a whole number, not '2'"),
+    ],
+)
+def test_nothing_to_measure_is_refused(wrong, said):
+    with pytest.raises(BadArgument, match=said):
         inference(nn.Conv2d(3, 8, 3), (3, 8, 8), **wrong)
 
 

@@ -227,9 +227,25 @@ def test_what_is_no_shape_of_an_image_is_refused(measure):
 @pytest.mark.parametrize("measure", [training_memory, allocated_peak])
 def test_what_is_no_number_of_images_is_refused(measure):
     for wrong in (0, -1, 2.5, True, "2", None):
-        with pytest.raises(BadArgument, match="batch_size must be an integer and at least 1"):
+        with pytest.raises(BadArgument, match=r"batch_size must be (a whole number|at least 1), not"):
             measure(small_net(), (3, 16, 16), wrong)
     measure(small_net(), (3, 16, 16), np.int64(2))
+
+
+@measurements
+def test_what_torch_compile_made_of_a_part_is_measured_as_that_part(measure):
+    net, same = small_net(), small_net()
+    net[0], net[2] = torch.compile(net[0]), torch.compile(nn.Sequential(net[2]))
+    same[2] = nn.Sequential(same[2])
+    same.load_state_dict({name.replace("._orig_mod", ""): value for name, value in net.state_dict().items()})
+    assert str(measure(net)) == str(measure(same))
+
+
+@measurements
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_is_refused(measure):
+    with pytest.raises(BadArgument, match="Sequential is TorchScript; measure the network that it was made of"):
+        measure(nn.Sequential(torch.jit.trace(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 16, 16)), nn.ReLU()))
 
 
 def test_a_name_is_no_network():

@@ -408,6 +408,39 @@ def test_what_was_written_in_place_is_seen_under_every_name():
     assert [(row.kind, row.size) for row in field.rows[3:]] == [("relu", 3), ("add", 3), ("add", 7), ("cat", 7)]
 
 
+def test_an_addition_to_a_variable_is_seen_under_its_other_names():
+    """torch.fx by itself would write the first line down as y = y + x, and the answer would not see x."""
+
+    def add_up(x, y):
+        alias = y
+        y += x
+        return alias
+
+    field = receptive_field(Pair(add_up), (2, 16, 16))
+    assert (field.final.kind, field.final.size) == ("iadd", 7)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: y[:, :2].add_(x[:, :2]) + y,
+        lambda x, y: torch.cat([y, y.unsqueeze(0).squeeze(0).add_(x)], 1),
+        lambda x, y: (pieces := y.split(2, 1))[0].add_(x[:, :2]) + pieces[1],
+        lambda x, y: torch.add(total := torch.zeros_like(y), total[:, :2].add_(x[:, :2]).sum(1, keepdim=True)),
+    ],
+)
+def test_what_is_written_through_a_view_is_refused(function):
+    with pytest.raises(UnsupportedOperation, match=r"'add' .* memory that other views have, too\. effective_receptive"):
+        receptive_field(Pair(function), (2, 16, 16))
+
+
+def test_views_are_written_in_place_where_nothing_new_is_seen():
+    field = receptive_field(Pair(lambda x, y: torch.cat([y, y[:, :2].relu_()], 1)), (2, 16, 16))
+    assert field.final.size == 3
+    only = receptive_field(Pair(lambda x, y: y[:, :2].add_(x[:, :2])), (2, 16, 16))  # nobody asks for the rest
+    assert only.final.size == 7
+
+
 def test_a_gate_that_was_spread_over_the_map_sees_it_all():
     *_, gate, product = receptive_field(Pair(lambda x, y: y * F.avg_pool2d(y, 16).expand_as(x)), (2, 16, 16)).rows
     assert (gate.whole, gate.size) == (True, 16)

@@ -87,10 +87,13 @@ def test_require_size_stays_in_the_traced_graph():
         graph(torch.empty(1, 3, 19, 19))
 
 
-@pytest.mark.parametrize("number", [0, -1, 64.0, "2", True])
-def test_require_whole_names_the_option(number):
+@pytest.mark.parametrize(
+    ("number", "wanted"),
+    [(0, "at least 1"), (-1, "at least 1"), *((odd, "a whole number") for odd in (64.0, "2", True))],
+)
+def test_require_whole_names_the_option(number, wanted):
     layers.require_whole(1, grid=1, width=np.int64(2))
-    with pytest.raises(BadOption, match=re.escape(f"grid is a whole number, 1 or more, not {number!r}")):
+    with pytest.raises(BadOption, match=re.escape(f"grid must be {wanted}, not {number!r}")):
         layers.require_whole(1, grid=number)
 
 
@@ -111,7 +114,7 @@ def test_require_whole_names_the_option(number):
 )
 def test_numbers_that_make_no_network_are_refused_at_construction(name, options):
     ((option, number),) = options.items()
-    with pytest.raises(BadOption, match=rf"^{option} is a whole number, \d or more, not {number}"):
+    with pytest.raises(BadOption, match=rf"^{option} must be (at least \d|a whole number), not {number}"):
         create(name, **options)
 
 

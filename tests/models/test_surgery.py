@@ -80,9 +80,9 @@ def test_only_basic_blocks_can_be_added(name, images):
         deepen(create(name).eval(), 1, images)
 
 
-@pytest.mark.parametrize("blocks", [-1, 0.5])
-def test_no_fraction_of_a_block_can_be_added(blocks, images):
-    with pytest.raises(BadOption, match=f"blocks is a whole number, 0 or more, not {blocks}"):
+@pytest.mark.parametrize(("blocks", "wanted"), [(-1, "at least 0"), (0.5, "a whole number")])
+def test_no_fraction_of_a_block_can_be_added(blocks, wanted, images):
+    with pytest.raises(BadOption, match=f"blocks must be {wanted}, not {blocks}"):
         deepen(create("resnet20").eval(), blocks, images)
 
 

@@ -26,7 +26,7 @@ def svg_of(html: str) -> ElementTree.Element:
 
 @pytest.mark.parametrize("draw", [diagram, volumes])
 def test_what_is_no_shape_is_refused(draw):
-    with pytest.raises(BadArgument, match="the shape of one image, .* not 16"):
+    with pytest.raises(BadArgument, match=r"the shape of one image, .* not 16"):
         draw(CHAIN, 16, id="x")
 
 

@@ -39,7 +39,7 @@ def test_one_filter_is_seen_as_it_is():
 
 
 def test_images_that_do_not_fit_are_refused():
-    with pytest.raises(BadArgument, match="the shape of one image.* not 32"):
+    with pytest.raises(BadArgument, match=r"the shape of one image.* not 32"):
         effective_receptive_field(box_filters(1), 32)
     with pytest.raises(DoesNotFit, match="Sequential does not take an input of 3x9x9"):
         effective_receptive_field(box_filters(1), (3, 9, 9))

@@ -85,7 +85,7 @@ def _volumes(network: nn.Module | LayerTable, input_size: Sequence[int] | None) 
             kernel = getattr(module, "kernel_size", None)
             if kernel is not None:
                 axes = zip(pair(kernel), pair(getattr(module, "dilation", 1)), strict=False)  # maps have two at most
-                windows[name] = tuple(dilation * (taps - 1) + 1 for taps, dilation in axes)
+                windows[name or "forward"] = tuple(dilation * (taps - 1) + 1 for taps, dilation in axes)
     boxes = [Volume("input", tuple(table.input_size))]
     for row in table.rows:
         same = row.output_shape == boxes[-1].shape and not row.parameters

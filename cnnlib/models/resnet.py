@@ -16,6 +16,7 @@ deviate:
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -264,8 +265,11 @@ def cifar_resnet(
     to multiply with; 0 in Goyal et al. 2017 (arXiv 1706.02677), section 5.1, where each block begins without its F.
 
     Raises:
-        BadOption: for another depth, or if ``shortcut`` is not ``"A"``, ``"B"`` or ``"C"``.
+        BadOption: for another depth, if ``shortcut`` is not ``"A"``, ``"B"`` or ``"C"``, or if ``last_gain`` is not
+            finite.
     """
+    if not math.isfinite(last_gain):
+        raise BadOption(f"last_gain is a finite number, not {last_gain}")
     block = partial(ResidualBlock, shortcut=find_shortcut(shortcut))
     net = _cifar(block, depth, width, num_classes)
     for module in net.modules():

@@ -211,6 +211,9 @@ class UniPose(nn.Module):
         pooling: ``pooling(in_channels, out_channels, dilations)`` makes the module between backbone and decoder.
         width: number of maps that ``pooling`` and the decoder's 3x3 convolutions put out.
         low_width: number of maps to which the decoder reduces those of the first stage.
+
+    Raises:
+        BadOption: if ``keypoints`` is not a positive whole number.
     """
 
     min_size = 1
@@ -226,6 +229,7 @@ class UniPose(nn.Module):
         width: int = 256,
         low_width: int = 48,
     ):
+        layers.require_whole(1, keypoints=keypoints)
         super().__init__()
         self.backbone = DilatedResNet(stages, stem, stem_width)
         self.pooling = pooling(stages[-1][0], width, dilations)
@@ -261,7 +265,7 @@ def unipose(net: str, keypoints: int = 14, pooling: str = "wasp") -> UniPose:
     """Return one of :data:`NETS`, with ``"wasp"``, ``"aspp"`` or ``"cascade"`` before its decoder.
 
     Raises:
-        BadOption: for another ``net`` or ``pooling``.
+        BadOption: for another ``net`` or ``pooling``, or if ``keypoints`` is not a positive whole number.
     """
     if net not in NETS:
         raise BadOption(f"there is no net {net!r}; there are {', '.join(NETS)}")

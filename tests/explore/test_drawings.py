@@ -161,6 +161,7 @@ def test_height_and_width_of_maps_are_told_apart():
 
 def test_windows_are_drawn_for_a_module_and_not_for_a_table():
     assert volumes(CHAIN, SIZE, id="x").html.count('class="window"') == 2
+    assert volumes(CHAIN[0], SIZE, id="x").html.count('class="window"') == 1
     assert volumes(layer_table(CHAIN, SIZE), id="x").html.count('class="window"') == 0
 
 

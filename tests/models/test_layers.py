@@ -108,6 +108,7 @@ def test_require_whole_names_the_option(number, wanted):
         ("mobilenet-v2", {"stem_stride": 0}),
         ("efficientnet-b0", {"stem_stride": 0}),
         ("scaled-resnet", {"resolution": 0}),
+        ("unipose", {"keypoints": 0}),
         ("scaled-resnet", {"resolution": 64.0}),
         ("enas-micro", {"repeats": -2}),
     ],

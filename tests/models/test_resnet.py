@@ -120,6 +120,12 @@ def test_branches_may_begin_weaker():
     torch.testing.assert_close(nets[0.0].stages[0](x), x)
 
 
+@pytest.mark.parametrize("gain", [float("nan"), float("inf")])
+def test_branches_begin_with_a_finite_gain(gain):
+    with pytest.raises(BadOption, match=f"last_gain is a finite number, not {gain}"):
+        create("resnet20", last_gain=gain)
+
+
 def test_option_a_subsamples_and_appends_zeros():
     shortcut = option_a(4, 8, stride=2)
     x = torch.randn(1, 4, 7, 7)

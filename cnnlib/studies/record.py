@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,17 @@ def check(record: Record, study: Study, path: Path, images: ImageSet | None = No
         words = (*WORDS, "iterations", "epochs")
         if record.arm == study.equal_time:
             expected["steps"], found["steps"] = scale.recipe(arm.recipe).steps(run.train_images), run.steps
+    refuse_different(path, f"the study {study.name!r}", found, expected, words)
+
+
+def refuse_different(
+    path: Path, what: str, found: Mapping[str, Any], expected: Mapping[str, Any], words: Container[str]
+) -> None:
+    """Compare what a record says with what is expected, but for what is only said: ``words``.
+
+    Raises:
+        RecordError: naming what differs, for ``what``, the study or the search, as it is now.
+    """
     different = [
         f"{key} is {found[key]!r}, not {expected[key]!r}"
         for key in expected
@@ -119,8 +130,7 @@ def check(record: Record, study: Study, path: Path, images: ImageSet | None = No
     ]
     if different:
         raise RecordError(
-            f"the record {path} is not of the study {study.name!r} as it is now: {'; '.join(different)}. "
-            "Delete it and run the study again"
+            f"the record {path} is not of {what} as it is now: {'; '.join(different)}. Delete it and run again"
         )
 
 

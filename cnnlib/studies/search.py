@@ -23,7 +23,7 @@ from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, s
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.comparison import NOTHING, comparable, refuse_twice, verdicts, where_and_how_long
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
-from cnnlib.studies.record import SHIPPED, file_name, refuse_misnamed, refuse_stand_in
+from cnnlib.studies.record import SHIPPED, file_name, refuse_different, refuse_misnamed, refuse_stand_in
 from cnnlib.studies.running import in_hand, require_sequences
 from cnnlib.studies.schemas import SEARCH, validate
 from cnnlib.studies.statistics import LEGEND, summarise
@@ -232,15 +232,7 @@ def check(run: SearchRun, path: Path, images: ImageSet | None = None) -> None:
     with torch.device("meta"):
         expected["parameters"] = count_parameters(network(run.found.plan, scale.effort.channels))
     found["parameters"] = run.run.parameters
-    different = [
-        f"{key} is {found[key]!r}, not {expected[key]!r}"
-        for key in expected
-        if key.removeprefix("recipe.") not in WORDS and found[key] != expected[key]
-    ]
-    if different:
-        raise RecordError(
-            f"{path} is not of the search as it is now: {'; '.join(different)}. Delete it and search again"
-        )
+    refuse_different(path, "the search", found, expected, {f"recipe.{word}" for word in WORDS})
 
 
 def load_records(budget: str | None = None, folder: str | Path | None = None) -> list[SearchRun]:

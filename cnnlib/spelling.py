@@ -2,5 +2,5 @@
 
 
 def plain(name: str) -> str:
-    """Return a name without capitals and dashes: "cifar10" for "CIFAR-10"."""
-    return name.lower().replace("-", "")
+    """Return a name without capitals, dashes and underlines: "cifar10" for "CIFAR-10"."""
+    return name.lower().replace("-", "").replace("_", "")

@@ -198,8 +198,7 @@ class DropPath(nn.Module):
 
     def __init__(self, final: float):
         super().__init__()
-        if not 0 <= final < 1:
-            raise BadOption(f"drop_path: a path is dropped with a probability from 0 to less than 1, not {final:g}")
+        layers.require_probability(drop_path=final)
         self.final = final
         self.register_buffer("kept", torch.ones(()), persistent=False)
 
@@ -354,7 +353,7 @@ class CellNet(nn.Module):
         operations, enter: as for :class:`Cell`.
 
     Raises:
-        BadOption: if ``repeats`` is negative, or 0 for a net with a head, or the ``drop_path`` of a cell not in [0, 1).
+        BadOption: if ``repeats`` is negative, or 0 for a net with a head, or ``drop_path`` is not in [0, 1).
     """
 
     auxiliary_weight = 0.4
@@ -380,6 +379,7 @@ class CellNet(nn.Module):
     ):
         super().__init__()
         layers.require_whole(0 if head is None else 1, repeats=repeats)
+        layers.require_probability(drop_path=drop_path)
         self.min_size = min_size
         self.head_after = head_after
         plans = [(genotype.reduction, channels // 2 ** (stem_cells - i), 2) for i in range(stem_cells)]

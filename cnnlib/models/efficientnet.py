@@ -92,8 +92,7 @@ class DropConnect(nn.Module):
 
     def __init__(self, p: float):
         super().__init__()
-        if not 0 <= p < 1:
-            raise BadOption(f"drop_connect: a branch is left out with a probability from 0 to less than 1, not {p:g}")
+        layers.require_probability(drop_connect=p)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,8 +155,8 @@ class EfficientNet(nn.Module):
         bn_momentum: weight of a new batch in the running statistics.
 
     Raises:
-        BadOption: if ``width``, ``depth`` or ``stem_stride`` is not positive, a stage has no block, or the
-            ``drop_connect`` of a block is not in [0, 1).
+        BadOption: if ``width``, ``depth`` or ``stem_stride`` is not positive, a stage has no block, or
+            ``drop_connect`` is not in [0, 1).
     """
 
     min_size = 1
@@ -176,6 +175,7 @@ class EfficientNet(nn.Module):
         super().__init__()
         layers.require_positive(width=width, depth=depth)
         layers.require_whole(1, stem_stride=stem_stride)
+        layers.require_probability(drop_connect=drop_connect)
         if not (isinstance(bn_momentum, int | float) and 0 < bn_momentum <= 1):
             raise BadOption(f"bn_momentum is more than 0 and at most 1, unlike {bn_momentum!r}")
         repeats = [math.ceil(depth * n) for *_, n in stages]

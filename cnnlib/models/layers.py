@@ -57,6 +57,17 @@ def require_whole(minimum: int, **numbers: int) -> None:
     errors.require_whole(BadOption, minimum, **numbers)
 
 
+def require_probability(**probabilities: float) -> None:
+    """Check with which probabilities something is left out, given by the names of their options.
+
+    Raises:
+        BadOption: naming the first that is not in [0, 1): with 1 nothing would be left.
+    """
+    for name, p in probabilities.items():
+        if not 0 <= p < 1:
+            raise BadOption(f"{name}: a probability from 0 to less than 1, not {p:g}")
+
+
 def units_per_stage(depth: int, step: int, others: int = 2) -> int:
     """Return n for a net of ``depth`` = ``step`` n + ``others`` layers, the number of units in each of its stages.
 

@@ -234,14 +234,14 @@ def available(
     ``pattern`` has the wildcards of file names (``"alexnet*"``); without any it may stand anywhere in the name. A data
     set may be called ``"CIFAR-10"`` or ``"cifar10"``.
     """
-    pattern = _normal(pattern)
+    pattern = _normal(str(pattern))
     if not re.search(r"[*?\[]", pattern):
         pattern = f"*{pattern}*"
     cards = [
         model
         for model in sorted(_CARDS.values(), key=lambda model: model.paper.year)
         if fnmatchcase(model.name, pattern)
-        and (family is None or model.family == family.lower())
+        and (family is None or plain(model.family) == plain(family))
         and (dataset is None or plain(model.dataset) == plain(dataset))
         and (year is None or model.paper.year == year)
     ]
@@ -258,7 +258,9 @@ def nearest(name: str) -> str:
     begun = [known for known in _CARDS if wanted and known.startswith(wanted)]
     like = difflib.get_close_matches(wanted, _CARDS, n=3, cutoff=0.5)
     near = list(dict.fromkeys([*sorted(begun, key=len), *like]))[:3]
-    return f"did you mean {' or '.join(near)}?" if near else "cnnlib.available() lists them all"
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return "cnnlib.available() lists them all, as does python -m cnnlib models"
 
 
 def _spelled(options: Mapping[str, Any]) -> str:

@@ -153,14 +153,15 @@ def cifar_rescaled_stochastic_depth(
 def _cifar(block: Callable[..., nn.Module], depth: int, num_classes: int, survival: float | Sequence[float]) -> ResNet:
     depths = cifar_depths(depth)
     blocks = sum(depths)
-    if isinstance(survival, int | float):
-        survival = survival_probabilities(blocks, survival)
-    if not all(isinstance(probability, int | float) for probability in survival):
+    one = isinstance(survival, int | float)
+    given = (survival,) if one else survival
+    if not all(isinstance(probability, int | float) for probability in given):
         raise BadOption(f"survival is one number or a sequence of them, not {survival!r}")
+    if wrong := [probability for probability in given if not 0 <= probability <= 1]:
+        raise BadOption(f"a survival probability lies between 0 and 1, unlike {wrong[0]}")
+    survival = survival_probabilities(blocks, survival) if one else survival
     if len(survival) != blocks:
         raise BadOption(f"{depth} layers have {blocks} blocks, but these are {len(survival)} survival probabilities")
-    if wrong := [probability for probability in survival if not 0 <= probability <= 1]:
-        raise BadOption(f"a survival probability lies between 0 and 1, unlike {wrong[0]}")
     if block is RescaledBlock and not min(survival):
         raise BadOption("with a survival probability of 0 a rescaled block is never trained; leave the block out")
     return ResNet(in_order(block, survival), depths, (16, 32, 64), num_classes=num_classes)

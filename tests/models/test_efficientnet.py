@@ -116,7 +116,7 @@ def test_drop_connect_drops_samples_and_keeps_the_mean():
 def test_drop_connect_drops_not_all(p):
     with pytest.raises(BadOption, match=f"drop_connect: .* from 0 to less than 1, not {p:g}"):
         DropConnect(p)
-    with pytest.raises(BadOption, match="drop_connect"):
+    with pytest.raises(BadOption, match=f"^drop_connect: .* not {2 * p:g}$"):
         create("efficientnet-b0", drop_connect=2 * p)
 
 

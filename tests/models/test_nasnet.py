@@ -250,7 +250,7 @@ def test_drop_path_grows_with_depth_and_progress():
 def test_drop_path_drops_not_all(final):
     with pytest.raises(BadOption, match=f"drop_path: .* from 0 to less than 1, not {final:g}"):
         DropPath(final)
-    with pytest.raises(BadOption, match="drop_path"):
+    with pytest.raises(BadOption, match=f"^drop_path: .* not {final:g}$"):
         create("nasnet-a-cifar-6-768", drop_path=final)
 
 

@@ -44,7 +44,9 @@ def test_names_that_begin_with_the_wanted_one_come_first():
 
 @pytest.mark.parametrize("name", ["??", ""])
 def test_name_unlike_any_other_points_to_the_list(name):
-    with pytest.raises(models.UnknownModel, match=re.escape(f"no model {name!r}; cnnlib.available() lists them all")):
+    with pytest.raises(
+        models.UnknownModel, match=re.escape(f"no model {name!r}; cnnlib.available() lists them all, as does")
+    ):
         card(name)
 
 
@@ -147,6 +149,8 @@ def test_available_filters():
     assert available("ALEXNET*s") == ["alexnet-two-towers"]
     assert available("*resnet20") == ["resnet20", "se-resnet20"]
     assert set(available(family="ResNet", dataset="cifar-10")) >= {"resnet20", "plain110"}
+    assert available(family="stochastic_depth") == available(family="stochastic-depth") != []
+    assert available(5) == available("5")
     assert available(dataset="cifar10") == available(dataset="CIFAR-10")
     assert available(year=1998) == available("lenet*")
     assert available("lenet*", year=2012) == []

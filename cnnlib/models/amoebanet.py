@@ -10,6 +10,7 @@ nets. :mod:`cnnlib.models.cells` has the layers. Where the figure leaves somethi
   images of 299x299. All other counts agree.
 - Drop path grows with depth here as in NASNet's code; the released code lets it grow with time only.
 - He initialisation with the fan-in.
+- Running statistics have PyTorch's momentum; the authors' change 300 times more slowly, as NASNet's do.
 """
 
 from __future__ import annotations

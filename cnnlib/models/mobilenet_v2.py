@@ -9,6 +9,8 @@ narrows and has no activation. Where the shape is kept, a shortcut joins the nar
 - A block of expansion 1 has no widening convolution, and dropout of 0.2 precedes the classifier: both as in the code.
 - He initialisation with the fan-in. torchvision takes the fan-out of convolutions: in the first 1x1 that widens, from
   16 to 96 maps, a standard deviation of 0.144 where ours is 0.354. The authors' code draws as in MobileNet V1.
+- Batch normalisation is PyTorch's, with epsilon 1e-5 and a weight of 0.1 for a new batch in the running statistics. The
+  authors' code has 1e-3 and 0.003.
 - Padding is 1 on every side; TensorFlow's puts strided convolutions of even maps one pixel further (see MobileNet V1).
 - The forms for 32x32 images (``mobilenet-v2-cifar``) have stride 1 in the first convolution and in the second stage.
   They are those of chenyaofo's pytorch-cifar-models; the paper has none.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from cnnlib.errors import CnnlibError
+from cnnlib.explore.checks import require_integers
 from cnnlib.explore.figures import short
 from cnnlib.explore.html import Html, asset, buttons, figure, script, tag
 from cnnlib.studies.imagenet import FLOAT, ImageNetNet, frontier, nets
@@ -30,12 +32,19 @@ FAMILIES = {  # colour and shape; the shapes are paths around the origin
     "small nets": ("gold", "M0 10-10-8H10z"),
     "EfficientNet": ("ink", "M-3-9H3V-3H9V3H3V9H-3V3H-9V-3H-3z"),
 }
-NAMED = {
-    **{"AlexNet, one column": 30, "VGG-16": -10, "GoogLeNet": 26, "ResNet-50": -10, "Inception-v4": -10},
-    **{"DenseNet-121": -10, "MobileNet V2": 26, "EfficientNet-B0": -10, "EfficientNet-B7": -14},
-}
-"""Networks whose names stand beside their marks, and how far below."""
-TO_THE_LEFT = {"ResNet-50", "DenseNet-121"}
+NAMED = (
+    *("AlexNet, one column", "VGG-16", "GoogLeNet", "ResNet-50", "Inception-v4"),
+    *("DenseNet-121", "MobileNet V2", "EfficientNet-B0", "EfficientNet-B7"),
+)
+"""Networks whose names stand beside their marks; the chosen one has its name, too, and hides those that it meets."""
+PLACES = ((14, 26), (-14, -10), (14, -10), (-14, 26), (16, 6), (-16, 6), (0, -18), (0, 32))
+"""Where a name may stand: how far across from its mark it begins, ends (if negative) or has its middle (0), and how far
+below. Of those with the least on them the first is taken."""
+NAME, PHONE = 18, 28
+"""Sizes of the letters of a name; on a phone there is only that of the chosen network."""
+BOLD = 1.14
+"""How much wider that one is."""
+Box = tuple[float, float, float, float]
 _WORDS = (
     "{label} ({year}): {accuracy} % top-1 with {multiply_adds} multiply-adds, {parameters} parameters and "
     "{activations} activations ({megabytes} MB), images of {side}×{side}; {source}. {verdict}"
@@ -93,6 +102,51 @@ class Plot:
         """Return the networks published up to a year."""
         return [net for net in self.nets if net.year <= year]
 
+    @cached_property
+    def fixed(self) -> dict[str, dict[int, int]]:
+        """For each cost, by the number of the network: which of :data:`PLACES` its name has."""
+        order = sorted((NAMED.index(net.label), index) for index, net in enumerate(self.nets) if net.label in NAMED)
+        found: dict[str, dict[int, int]] = {cost: {} for cost in COSTS}
+        for cost, places in found.items():
+            for _, index in order:
+                places[index] = self._place(index, cost, 1, places)
+        return found
+
+    @cached_property
+    def chosen(self) -> dict[str, list[int]]:
+        """For each cost: which of :data:`PLACES` the name of each network has while it is the chosen one."""
+        return {
+            cost: [self._place(i, cost, BOLD, fixed) for i in range(len(self.nets))]
+            for cost, fixed in self.fixed.items()
+        }
+
+    def hidden(self, index: int, cost: str) -> list[int]:
+        """Return the numbers of the networks whose names that of a chosen one would meet, with its own."""
+        name = self.name(index, cost, self.chosen[cost][index], BOLD)
+        fixed = self.fixed[cost]
+        return [i for i, place in fixed.items() if i == index or _shared(name, self.name(i, cost, place))]
+
+    def name(self, index: int, cost: str, place: int, scale: float = 1) -> Box:
+        """Return left, top, right and bottom of a name, of about the width that it has in wide letters."""
+        net, (across, down) = self.nets[index], PLACES[place]
+        width = scale * sum(6.5 if letter in "fijlt ,.-" else 12 for letter in net.label)
+        left = self.x(net, cost) + across - (width if across < 0 else width / 2 if across == 0 else 0)
+        bottom = y(net) + down + 4 * scale
+        return left, bottom - NAME * scale, left + width, bottom
+
+    def _place(self, index: int, cost: str, scale: float, fixed: Mapping[int, int]) -> int:
+        """Return the place where a name lies within the drawing and covers least of the marks and the fixed names."""
+        taken = [(x - 12, at - 12, x + 12, at + 12) for x, at in ((self.x(net, cost), y(net)) for net in self.nets)]
+        taken += [self.name(i, cost, place) for i, place in fixed.items() if i != index]
+
+        def covered(place: int) -> float:
+            left, top, right, _ = self.name(index, cost, place, BOLD * PHONE / NAME)
+            if left < 0 or right > 720 or top < 0 or self.name(index, cost, place)[3] > BOTTOM:
+                return math.inf
+            return sum(_shared(self.name(index, cost, place, scale), other) for other in taken)
+
+        return min(range(len(PLACES)), key=covered)
+
     def line(self, cost: str, year: int) -> str:
         """Return the path of the frontier, as steps: what accuracy can be had at what cost."""
         points = [(self.x(net, cost), y(net)) for net in frontier(self.until(year), cost)]
@@ -119,6 +173,12 @@ def _height(accuracy: float) -> int:
     return round(BOTTOM - (BOTTOM - TOP) * (accuracy - LOWEST) / (HIGHEST - LOWEST))
 
 
+def _shared(one: Box, other: Box) -> float:
+    """Return the area that two boxes share."""
+    across, down = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
+    return max(across, 0) * max(down, 0)
+
+
 def radius(net: ImageNetNet) -> float:
     """Return the radius of the circle whose area stands for the parameters."""
     return round(2.6 * math.sqrt(net.parameters / 1e6), 1)
@@ -142,7 +202,8 @@ def complexity_explorer(
         NoSuchNet: if there is no such network, cost or year.
     """
     plot = Plot(tuple(sorted(nets(), key=lambda net: (net.year, [*FAMILIES].index(net.family), net.multiply_adds))))
-    year = year or plot.years[-1]
+    year = plot.years[-1] if year is None else year
+    require_integers(NoSuchNet, year=year)
     labels = [each.label for each in plot.nets]
     if cost not in COSTS or year not in plot.years or net not in labels:
         raise NoSuchNet(
@@ -153,6 +214,10 @@ def complexity_explorer(
     data = {
         "words": _WORDS,
         "x": {kind: [plot.x(each, kind) for each in plot.nets] for kind in COSTS},
+        "places": PLACES,
+        "fixed": plot.fixed,
+        "chosen": plot.chosen,
+        "hidden": {kind: [plot.hidden(i, kind) for i in range(len(labels))] for kind in COSTS},
         "ticks": {kind: plot.ticks(kind) for kind in COSTS},
         "lines": {kind: {str(until): plot.line(kind, until) for until in plot.years} for kind in COSTS},
         "verdicts": {
@@ -239,29 +304,38 @@ def _draw(plot: Plot, cost: str, year: int, chosen: int) -> str:
         f'<path class="grid" d="M{x} {TOP}V{BOTTOM}"/><text class="mid" x="{x}" y="{BOTTOM + 26}">{label}</text>'
         for x, label in plot.ticks(cost)
     )
-    marks = "".join(_mark(plot, net, cost, year, place == chosen) for place, net in enumerate(plot.nets))
+    marks = "".join(_mark(plot, index, cost, year, chosen) for index in range(len(plot.nets)))
+    net = plot.nets[chosen]
+    across, down, end = _at(plot.chosen[cost][chosen])
+    late = " late" * (net.year > year)
     return (
         f'{grid}<g class="ticks">{ticks}</g><text class="mid" x="{(LEFT + RIGHT) // 2}" y="{BOTTOM + 58}">'
         f'<tspan class="cost">{COSTS[cost]}</tspan> for one image</text>'
         f'<path class="frontier" d="{plot.line(cost, year)}"/><g class="marks">{marks}</g>'
+        f'<text class="name{end}{late}" x="{plot.x(net, cost) + across}" y="{y(net) + down}">{net.label}</text>'
     )
 
 
-def _mark(plot: Plot, net: ImageNetNet, cost: str, year: int, is_chosen: bool) -> str:
+def _mark(plot: Plot, index: int, cost: str, year: int, chosen: int) -> str:
+    net = plot.nets[index]
     colour, shape = FAMILIES[net.family]
-    kinds = [kind for kind, holds in (("late", net.year > year), ("here", is_chosen)) if holds]
-    if net.label in NAMED:
-        kinds.insert(0, "named")
-    if net.label in TO_THE_LEFT:
-        kinds.insert(0, "left")
-    x = plot.x(net, cost)
-    left = x > RIGHT - 190 or net.label in TO_THE_LEFT
-    end = ' class="end"' if left else ""
+    hides = plot.nets[chosen].year <= year and index in plot.hidden(chosen, cost)
+    kinds = [kind for kind, holds in (("late", net.year > year), ("here", index == chosen), ("met", hides)) if holds]
+    text = ""
+    if index in plot.fixed[cost]:
+        across, down, end = _at(plot.fixed[cost][index])
+        text = f'<text class="{end.strip()}" x="{across}" y="{down}">{net.label}</text>'
     return (
-        f'<g class="{" ".join(kinds)}" style="--c:var(--cnn-{colour})" transform="translate({x} {y(net)})">'
-        f'<circle r="{radius(net):g}"/><path d="{shape}"/>'
-        f'<text x="{-12 if left else 12}" y="{NAMED.get(net.label, -10)}"{end}>{net.label}</text></g>'
+        f'<g class="{" ".join(kinds)}" style="--c:var(--cnn-{colour})"'
+        f' transform="translate({plot.x(net, cost)} {y(net)})">'
+        f'<circle r="{radius(net):g}"/><path d="{shape}"/>{text}</g>'
     )
+
+
+def _at(place: int) -> tuple[int, int, str]:
+    """Return how far across and below a name stands, and the class that anchors it there."""
+    across, down = PLACES[place]
+    return across, down, " end" if across < 0 else " mid" if across == 0 else ""
 
 
 def _legend() -> str:

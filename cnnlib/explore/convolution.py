@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from cnnlib.errors import CnnlibError
+from cnnlib.explore.checks import require_integers
 from cnnlib.explore.html import Html, asset, figure, script, tag
 from cnnlib.measure.arithmetic import ConvArithmetic
 from cnnlib.measure.errors import DoesNotFit
@@ -160,9 +161,10 @@ def conv_arithmetic(
         dilation: distance D between neighbouring taps.
 
     Raises:
-        OutOfRange: if a value is outside :data:`RANGES`.
+        OutOfRange: if a value is no integer, or outside :data:`RANGES`.
     """
     setting = {"size": size, "kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    require_integers(OutOfRange, **setting)
     for name, value in setting.items():
         if value not in RANGES[name]:
             low, high = RANGES[name][0], RANGES[name][-1]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_alike
 from cnnlib.studies import Record
 from cnnlib.training.words import data_in_words
 
@@ -37,10 +38,11 @@ def depth_errors(records: Sequence[Record]) -> Figure:
     Lines join the means over seeds. Bars are one standard deviation, where there are several seeds.
 
     Raises:
-        NothingToDraw: if there is no record, or one of another kind of net.
+        NothingToDraw: if there is no record, or one of another kind of net, or they are of several budgets or images.
     """
     if not records:
         raise NothingToDraw("depth_errors needs at least one record")
+    require_alike(NothingToDraw, (record.run for record in records))
     groups: dict[str, dict[int, list[Record]]] = {}
     for record in records:
         kind, depth = kind_and_depth(record.arm)

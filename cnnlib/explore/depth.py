@@ -15,6 +15,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from cnnlib.errors import CnnlibError
+from cnnlib.explore.checks import require_alike, require_integers
 from cnnlib.explore.degradation import KINDS, kind_and_depth
 from cnnlib.explore.html import Html, asset, buttons, figure, script, tag
 from cnnlib.studies import Record
@@ -76,11 +77,13 @@ class Measured:
     """What the records say, depth by depth.
 
     Raises:
-        NothingMeasured: if there is no depth of which both a plain and a residual net were probed.
+        NothingMeasured: if there is no depth of which both a plain and a residual net were probed, or the records are
+            of several budgets or images.
         NothingToDraw: if a probed net is of another kind.
     """
 
     def __init__(self, records: Sequence[Record]):
+        require_alike(NothingMeasured, (record.run for record in records))
         self.records: dict[int, dict[str, list[Record]]] = {}
         for record in records:
             if record.probe:
@@ -172,12 +175,14 @@ def depth_explorer(records: Sequence[Record], id: str = "depth", *, depth: int |
         depth: number of layers; by default the second largest.
 
     Raises:
-        NothingMeasured: if there are no records of both kinds of net at a depth, or none at this one.
+        NothingMeasured: if there are no records of both kinds of net at a depth, or none at this one, or the records
+            are of several budgets or images.
         NothingToDraw: if a record is of another kind of net.
     """
     measured = Measured(records)
     settings = measured.settings
-    depth = depth or ([*settings][-2:])[0]
+    depth = ([*settings][-2:])[0] if depth is None else depth
+    require_integers(NothingMeasured, depth=depth)
     if depth not in settings:
         raise NothingMeasured(f"there are no records of {depth} layers; choose from {', '.join(map(str, settings))}")
     setting = settings[depth]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_alike, require_integers
 from cnnlib.studies.statistics import student
 
 if TYPE_CHECKING:
@@ -29,12 +31,13 @@ def arriving_gradients(panels: Mapping[str, Sequence[Record]]) -> Figure:
     """Draw the gradient at every convolution before and after training: a column a panel, a line an arm.
 
     Args:
-        panels: heading: records that hold a probe of :func:`cnnlib.studies.degradation.flow`. Seeds are averaged as
-            logarithms.
+        panels: heading: records of one budget that hold a probe of :func:`cnnlib.studies.degradation.flow`. Seeds are
+            averaged as logarithms. A panel without records is left out.
 
     Raises:
-        NothingToDraw: if there is no record, or one without such a probe.
+        NothingToDraw: if there is no record, or one without such a probe, or a panel holds several budgets or images.
     """
+    panels = _with_records("arriving_gradients", panels)
     records = [record for panel in panels.values() for record in panel]
     if not records or any(record.probe is None for record in records):
         raise NothingToDraw("arriving_gradients needs records of a study that probes the gradient, as degradation does")
@@ -63,6 +66,19 @@ def arriving_gradients(panels: Mapping[str, Sequence[Record]]) -> Figure:
     return figure
 
 
+def _with_records(name: str, panels: Mapping[str, Sequence[Record]]) -> dict[str, Sequence[Record]]:
+    """Return the panels that hold records.
+
+    Raises:
+        NothingToDraw: if they are no mapping, or one holds several budgets or images.
+    """
+    if not isinstance(panels, Mapping):
+        raise NothingToDraw(f"{name} needs records by heading; pass {{'a heading': records}}")
+    for records in panels.values():
+        require_alike(NothingToDraw, (record.run for record in records))
+    return {heading: records for heading, records in panels.items() if records}
+
+
 def _by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Return the records of each arm, in whatever order they come."""
     arms: dict[str, list[Record]] = {}
@@ -84,12 +100,13 @@ def error_gaps(panels: Mapping[str, Sequence[Record]]) -> Figure:
     """Draw training and test error of each arm, joined by a line as long as the gap between the two.
 
     Args:
-        panels: heading: records of one study and budget. Errors are means over seeds with one standard deviation.
+        panels: heading: records of one study and budget. Errors are means over seeds with one standard deviation. A
+            panel without records is left out.
 
     Raises:
-        NothingToDraw: if there is no record.
+        NothingToDraw: if there is no record, or a panel holds several budgets or images.
     """
-    panels = {heading: records for heading, records in panels.items() if records}
+    panels = _with_records("error_gaps", panels)
     if not panels:
         raise NothingToDraw("error_gaps needs at least one record")
     groups = {heading: _by_arm(records) for heading, records in panels.items()}
@@ -207,10 +224,8 @@ def resolution(seeds: int, spread: float, effects: Mapping[str, float]) -> Figur
         effects: label: a difference in points.
 
     Raises:
-        NothingToDraw: if one seed is asked for, which has no interval.
+        NothingToDraw: if there are fewer seeds, which have no interval, or the spread is no number from 0 on.
     """
-    if seeds < 2:
-        raise NothingToDraw("a single training has no interval: take at least two seeds")
     least = smallest_difference(seeds, spread)
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.0, 1.4 + 0.34 * (len(effects) + 2)), layout="constrained")
@@ -238,5 +253,14 @@ def resolution(seeds: int, spread: float, effects: Mapping[str, float]) -> Figur
 
 
 def smallest_difference(seeds: int, spread: float) -> float:
-    """Return the difference of two means at which their 95 % intervals touch: twice t s / sqrt(n)."""
+    """Return the difference of two means at which their 95 % intervals touch: twice t s / sqrt(n).
+
+    Raises:
+        NothingToDraw: if there are fewer than two seeds, or the spread is no finite number from 0 on.
+    """
+    require_integers(NothingToDraw, seeds=seeds)
+    if seeds < 2:
+        raise NothingToDraw(f"a single training has no interval: take at least two seeds, not {seeds}")
+    if not isinstance(spread, Real) or not 0 <= spread < math.inf:
+        raise NothingToDraw(f"spread must be a finite number of at least 0, not {spread!r}")
     return 2 * student(seeds - 1) * spread / math.sqrt(seeds)

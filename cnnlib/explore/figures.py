@@ -18,8 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor, nn
 
+from cnnlib.errors import require_whole
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_alike
 from cnnlib.training.words import data_in_words
 
 if TYPE_CHECKING:
@@ -47,8 +49,10 @@ def layer_bars(table: LayerTable, *, title: str | None = None) -> Figure:
     Layers that have none of the three (dropout, say) are left out.
 
     Raises:
-        NothingToDraw: if no layer has any.
+        NothingToDraw: if no layer has any, or this is no table.
     """
+    if not hasattr(table, "rows"):
+        raise NothingToDraw("layer_bars needs a layer table; pass layer_table(network, (3, 224, 224))")
     rows = [row for row in table.rows if row.parameters or row.multiply_adds or row.activation_bytes]
     if not rows:
         raise NothingToDraw(f"{table.model} has no layer with parameters, multiply-adds or outputs of its own")
@@ -144,8 +148,11 @@ def images(
         gap: pixels of paper between images.
 
     Raises:
-        NothingToDraw: if the tensor is not of this shape.
+        NothingToDraw: if this is no tensor of this shape, or there is no column.
     """
+    require_whole(NothingToDraw, 1, columns=columns)
+    if not isinstance(pictures, Tensor):
+        raise NothingToDraw(f"images needs a tensor, not a {type(pictures).__name__}; torch.as_tensor makes one")
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or not len(pictures):
         raise NothingToDraw(f"images needs a tensor (N, 1 or 3, H, W), not {tuple(pictures.shape)}")
     pixels = pictures.detach().cpu()
@@ -184,7 +191,7 @@ def kernels(source: nn.Module | Tensor, *, columns: int = 16, title: str | None 
         title: of the figure.
 
     Raises:
-        NothingToDraw: if there is no convolution, or its filters do not look at 1 or 3 channels.
+        NothingToDraw: if there is no convolution, its filters do not look at 1 or 3 channels, or there is no column.
     """
     name = "filters"
     weights = source
@@ -193,6 +200,8 @@ def kernels(source: nn.Module | Tensor, *, columns: int = 16, title: str | None 
         if found is None:
             raise NothingToDraw(f"{type(source).__name__} has no convolution")
         name, weights = f"filters of {found[0] or type(source).__name__}", found[1].weight
+    if not isinstance(weights, Tensor):
+        raise NothingToDraw(f"kernels needs a network or a tensor of weights, not {source!r:.80}")
     weights = weights.detach().float().cpu()
     if weights.ndim != 4 or weights.shape[1] not in (1, 3):
         raise NothingToDraw(f"filters can be shown if they look at 1 or 3 channels, not as {tuple(weights.shape)}")
@@ -227,7 +236,7 @@ class _Curve:
 def learning_curves(
     records: Sequence[Record | Run] | Mapping[str, Sequence[Run]],
     *,
-    measures: Sequence[str] = ("train_error", "test_error"),
+    measures: str | Sequence[str] = ("train_error", "test_error"),
     title: str | None = None,
 ) -> Figure:
     """Draw the learning curves of trainings: a line for the mean over seeds, a band of one standard deviation.
@@ -235,18 +244,21 @@ def learning_curves(
     Args:
         records: records of a study, one line an arm; or runs, one line for all of the same network and recipe; or a
             mapping from label to runs.
-        measures: one panel each, of train_error, test_error, train_loss and test_loss.
+        measures: one panel each, or a single one: train_error, test_error, train_loss or test_loss.
         title: of the figure; by default the data set, with the number of seeds.
 
     Raises:
-        NothingToDraw: if there is no training, or a measure is unknown.
+        NothingToDraw: if there is no training, a measure is unknown, or a line would join several budgets or images.
     """
+    measures = [measures] if isinstance(measures, str) else measures
     unknown = [name for name in measures if name not in _MEASURES]
     if unknown or not measures:
         raise NothingToDraw(f"there is no measure {', '.join(unknown) or '(none)'}; choose from {', '.join(_MEASURES)}")
     groups = _by_label(records)
     if not groups:
         raise NothingToDraw("learning_curves needs at least one record or run")
+    for runs in groups.values():
+        require_alike(NothingToDraw, runs)
 
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.6, 3.5), layout="constrained")
@@ -276,6 +288,9 @@ def learning_curves(
 
 
 def _by_label(records: Any) -> dict[str, list[Run]]:
+    for each in records.values() if isinstance(records, Mapping) else [records]:
+        if not isinstance(each, Iterable):
+            raise NothingToDraw(f"learning_curves needs trainings, not one {type(each).__name__}; pass a list of it")
     if isinstance(records, Mapping):
         return {label: list(runs) for label, runs in records.items() if runs}
     groups: dict[str, list[Run]] = {}

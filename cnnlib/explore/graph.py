@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from cnnlib.errors import CnnlibError
 from cnnlib.measure.dry_run import on_copy, skip_arithmetic
+from cnnlib.measure.errors import BadArgument
 
 MERGES = {"add": "+", "mul": "×", "sub": "−", "concat": "concat"}
 """The kinds of card where branches meet, and what is written on them."""
@@ -62,9 +63,13 @@ def network_graph(
 
     Raises:
         NotDrawable: if the network cannot be traced.
-        BadArgument: if ``input_size`` is no shape of one input.
+        BadArgument: if ``input_size`` is no shape of one input, or ``closed`` holds what is no class.
         DoesNotFit: if the network does not take such an input.
     """
+    try:
+        isinstance(None, closed)
+    except TypeError:
+        raise BadArgument(f"closed must hold classes, such as (nn.Conv2d,), not {closed!r}") from None
 
     def read(net: nn.Module, images: Tensor) -> list[_Step]:
         tracer = _Tracer(net, depth, closed)

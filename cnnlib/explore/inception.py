@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass, replace
 from functools import cache
 
 from cnnlib.errors import CnnlibError
+from cnnlib.explore.checks import require_integers
 from cnnlib.explore.html import Html, asset, figure, script, tag
 from cnnlib.models import card
 from cnnlib.models.googlenet import TABLE_1, Inception, googlenet
@@ -20,13 +21,13 @@ RANGES = {
     "size": range(7, 57, 7),
     "in_channels": range(16, 1025, 16),
     "n1x1": range(16, 385, 16),
-    "reduce3x3": range(16, 193, 16),
+    "reduce3x3": range(16, 257, 16),
     "n3x3": range(16, 385, 16),
     "reduce5x5": range(8, 97, 8),
     "n5x5": range(16, 129, 16),
     "pool_proj": range(16, 129, 16),
 }
-"""What each slider covers. All modules of GoogLeNet are within it."""
+"""What each slider covers: all modules of GoogLeNet, and a 3x3 bottleneck that costs the lecture's more than none."""
 
 BOTTLENECKS = ("reduce3x3", "reduce5x5", "pool_proj")
 """The 1x1 convolutions that can be switched off, with 0."""
@@ -224,9 +225,10 @@ def inception_module(
         pool_proj: maps of the 1x1 convolution after the pooling; 0 for none.
 
     Raises:
-        OutOfRange: if a value is outside :data:`RANGES`.
+        OutOfRange: if a value is no integer, or outside :data:`RANGES`.
     """
     module = Module(size, in_channels, n1x1, reduce3x3, n3x3, reduce5x5, n5x5, pool_proj)
+    require_integers(OutOfRange, **vars(module))
     for name, values in RANGES.items():
         value = getattr(module, name)
         if value not in values and not (name in BOTTLENECKS and value == 0):

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib.util import find_spec
 from typing import Any
@@ -21,7 +21,7 @@ Words = str | Callable[..., str]
 
 
 class NoFrames(CnnlibError, ValueError):
-    """``frames`` was given no parameter, or one without values."""
+    """``frames`` was given nothing that it can show: no values, words that do not fit them, or no drawing."""
 
 
 def frames(
@@ -48,8 +48,11 @@ def frames(
         parameters: the values of each parameter, in the order of its slider. A ``_`` in a name is shown as a space.
 
     Raises:
-        NoFrames: if there is no parameter, or one has no values.
+        NoFrames: if there is no parameter, one has no values, the words name another, or ``f`` returns no drawing.
     """
+    for name, values in parameters.items():
+        if not isinstance(values, Iterable):
+            raise NoFrames(f"frames needs all values of {name}, not {values!r}; pass, say, {name}=[1, 3, 5]")
     choices = {name: list(values) for name, values in parameters.items()}
     empty = [name for name, values in choices.items() if not values]
     if empty or not choices:
@@ -67,7 +70,13 @@ def _live() -> bool:
 
 
 def _say(words: Words, values: dict[str, Any]) -> str:
-    return words(**values) if callable(words) else words.format(**values)
+    if callable(words):
+        return words(**values)
+    try:
+        return words.format(**values)
+    except LookupError as error:
+        known = ", ".join(f"{{{name}}}" for name in values)
+        raise NoFrames(f"there is no parameter for a placeholder in {words!r} ({error}); use {known}") from error
 
 
 def _frame(sheet: Sheet, f: Callable, values: dict[str, Any], alt: str, prefix: str) -> str:
@@ -82,6 +91,8 @@ def _frame(sheet: Sheet, f: Callable, values: dict[str, Any], alt: str, prefix: 
             pyplot.close(drawn)  # one that pyplot made would be shown again at the end of the cell
         return sheet.inline(render(shown), alt=alt, prefix=prefix)
     content = shown._repr_html_() if hasattr(shown, "_repr_html_") else shown
+    if not isinstance(content, str):
+        raise NoFrames(f"f returned {content!r:.80}; return the figure")
     return tag("div", content, role="group", aria_label=alt)
 
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from cnnlib.errors import require_whole
+from cnnlib.explore.boxes import NothingToDraw
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -15,7 +18,11 @@ def zone_plate(size: int, finest: float = 2.0) -> Tensor:
     """Return rings that become finer from the centre outwards: a picture (1, 1, size, size) in [-1, 1].
 
     Across the middle of an edge one period has ``finest`` pixels; 2 is the finest that pixels can show.
+
+    Raises:
+        NothingToDraw: if ``size`` is not a whole number of at least 2 pixels.
     """
+    require_whole(NothingToDraw, 2, size=size)
     axis = torch.arange(size) - (size - 1) / 2
     squared_radius = axis[:, None] ** 2 + axis**2
     return torch.cos(2 * torch.pi * squared_radius / (2 * finest * axis[-1]))[None, None]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from cnnlib.errors import CnnlibError
+from cnnlib.explore.checks import require_integers
 from cnnlib.explore.html import Html, asset, figure, script, tag
 from cnnlib.measure.arithmetic import ConvArithmetic
 from cnnlib.measure.errors import DoesNotFit
@@ -102,10 +103,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Stack:
-    """A few layers, each a tuple of kernel k, stride s, padding p and dilation d, over an input of ``size`` pixels."""
+    """A few layers, each a tuple of kernel k, stride s, padding p and dilation d, over an input of ``size`` pixels.
+
+    Raises:
+        NoSuchStack: if ``layers`` is not a sequence of sequences.
+    """
 
     size: int
     layers: tuple[tuple[int, int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        try:
+            layers = tuple(map(tuple, self.layers))
+        except TypeError:
+            raise NoSuchStack(
+                f"layers must hold a tuple of kernel, stride, padding and dilation each, such as ((3, 1, 0, 1),), "
+                f"not {self.layers!r}"
+            ) from None
+        object.__setattr__(self, "layers", layers)
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -232,7 +247,7 @@ def _marked() -> list[int]:
     return [i for i in range(1, len(one)) if one[i] - one[i - 1] != other[i] - other[i - 1]]
 
 
-def receptive_field(id: str = "receptive-field", start: str | Stack = "Three 3×3") -> Html:
+def receptive_field(id: str = "receptive-field", start: str | Stack | tuple = "Three 3×3") -> Html:
     """Return the explorer of receptive fields, started with an example of its own or with any :class:`Stack`.
 
     The reader points at a unit, or walks there with arrow keys, buttons or a tap, and sees its cone down to the input,
@@ -243,11 +258,12 @@ def receptive_field(id: str = "receptive-field", start: str | Stack = "Three 3×
     Args:
         id: the id of the figure in the page.
         start: a name in :data:`STACKS`, one of the networks ("AlexNet", "VGG-16", "ResNet-50 v1", "ResNet-50 v1.5"),
-            or a stack whose numbers the sliders have.
+            or a stack whose numbers the sliders have, also as the pair (size, layers).
 
     Raises:
         NoSuchStack: if there is no such example, or the sliders cannot set this stack.
     """
+    start = start if isinstance(start, str) else _stack(start)
     view = _net_view(start) if start in _NETS else _stack_view(_checked(start))
     data = {
         "start": start if view.net else _code(Stack(view.rows[0].n, view.windows[1:])),
@@ -279,11 +295,21 @@ def receptive_field(id: str = "receptive-field", start: str | Stack = "Three 3×
     return Html(html, text)
 
 
+def _stack(start: Stack | tuple) -> Stack:
+    if isinstance(start, Stack):
+        return start
+    try:
+        return Stack(*start)
+    except TypeError:
+        raise NoSuchStack(f"{start!r} is no stack; give size and layers, such as (15, ((3, 1, 0, 1),))") from None
+
+
 def _checked(start: str | Stack) -> Stack:
     if isinstance(start, str):
         if start not in STACKS:
             raise NoSuchStack(f"there is no example {start!r}; choose from {', '.join([*STACKS, *_NETS])}")
         return Stack(*STACKS[start])
+    require_integers(NoSuchStack, size=start.size)
     if start.size not in SIZES:
         raise NoSuchStack(f"the explorer draws inputs of {SIZES[0]} to {SIZES[-1]} pixels, not {start.size}")
     if not 1 <= len(start.layers) <= MOST_LAYERS:
@@ -291,6 +317,7 @@ def _checked(start: str | Stack) -> Stack:
     for number, layer in enumerate(start.layers, 1):
         if len(layer) != len(RANGES):
             raise NoSuchStack(f"layer {number} has {len(layer)} numbers; give {', '.join(RANGES)}")
+        require_integers(NoSuchStack, **dict(zip(RANGES, layer, strict=True)))
         for (name, values), value in zip(RANGES.items(), layer, strict=True):
             if value not in values:
                 raise NoSuchStack(f"layer {number} has a {name} of {value}; choose from {values[0]} to {values[-1]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from cnnlib.explore.checks import require_integers
 from cnnlib.explore.html import Html, number, tag
 from cnnlib.explore.width import NotDrawn, _svg, _words
 
@@ -37,8 +38,9 @@ def separable_cost(channels: int, kernel: int = 3) -> Html:
         kernel: side k of the filters.
 
     Raises:
-        NotDrawn: if one of them is not positive.
+        NotDrawn: if one of them is no positive integer.
     """
+    require_integers(NotDrawn, channels=channels, kernel=kernel)
     if channels < 1 or kernel < 1:
         raise NotDrawn("a convolution has at least one map and one pixel")
     dense, depthwise, pointwise = separable_weights(channels, kernel)
@@ -47,7 +49,7 @@ def separable_cost(channels: int, kernel: int = 3) -> Html:
     x, top = 8.0, 48.0
     first = x + _SIDE + 40
     second = first + max(strip, 120.0) + 46
-    share = (depthwise + pointwise) / dense
+    together = depthwise + pointwise
     parts = (
         _area(x, top, _SIDE, _SIDE, "blue"),
         _words(x, 18.0, f"dense {kernel}×{kernel}"),
@@ -59,13 +61,13 @@ def separable_cost(channels: int, kernel: int = 3) -> Html:
         _area(second, top, small, small, "orange"),
         _words(second, 18.0, "pointwise 1×1"),
         _words(second, 38.0, f"C² = {pointwise:,}", "muted"),
-        _words(first, top + _SIDE - 34, f"together {depthwise + pointwise:,},"),
-        _words(first, top + _SIDE - 12, f"{100 * share:.1f} % of the dense convolution"),
+        _words(first, top + _SIDE - 34, f"together {together:,},"),
+        _words(first, top + _SIDE - 12, f"{100 * together / dense:.1f} % of the dense convolution"),
     )
+    ratio = f"{dense / together:.2f} times fewer" if together < dense else f"{together / dense:.2f} times as many"
     words = (
         f"C = {channels}: a dense {kernel}×{kernel} convolution spends {dense:,} multiply-adds on each pixel, the "
-        f"depthwise one {depthwise:,} and the pointwise one {pointwise:,}, together {depthwise + pointwise:,}: "
-        f"{dense / (depthwise + pointwise):.2f} times fewer."
+        f"depthwise one {depthwise:,} and the pointwise one {pointwise:,}, together {together:,}: {ratio}."
     )
     return Html(_svg(second + 130, top + _SIDE + 10, "".join(parts), words), words)
 
@@ -105,6 +107,7 @@ def channel_shuffle(groups: int, maps: int = 12, shuffle: bool = True) -> Html:
     Raises:
         NotDrawn: if the maps cannot be divided so, or there are too many.
     """
+    require_integers(NotDrawn, groups=groups, maps=maps)
     if not 1 <= groups <= len(GROUP_COLOURS) or maps % groups or not 0 < maps <= 24:
         raise NotDrawn(f"{maps} maps in {groups} groups: draw up to 24 maps in up to 5 groups of the same size")
     order = shuffled(maps, groups) if shuffle else tuple(range(maps))

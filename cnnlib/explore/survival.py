@@ -12,10 +12,12 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from cnnlib.errors import CnnlibError
 from cnnlib.explore import style
+from cnnlib.explore.checks import require_integers
 from cnnlib.explore.html import Html, asset, figure, script, tag
 
 if TYPE_CHECKING:
@@ -104,13 +106,14 @@ def survival_rule(id: str = "survival-rule", *, layers: int = 110, last: float =
     Raises:
         OutOfRange: if there is no such setting.
     """
-    setting = Setting(layers, round(10 * last), step)
-    wrong = setting.tenths not in TENTHS or abs(setting.tenths - 10 * last) > 1e-9
-    if layers not in LAYERS or step not in STEPS or wrong:
+    require_integers(OutOfRange, layers=layers, step=step)
+    tenths = [tenth for tenth in TENTHS if isinstance(last, Real) and abs(tenth - 10 * last) < 1e-9]
+    if layers not in LAYERS or step not in STEPS or not tenths:
         raise OutOfRange(
-            f"the explorer has no {layers} layers with p_L = {last} in step {step}; choose from {LAYERS} layers, "
+            f"the explorer has no {layers} layers with p_L = {last!r} in step {step}; choose from {LAYERS} layers, "
             f"p_L from 0 to 1 in steps of 0.1, and steps {STEPS[0]} to {STEPS[-1]}"
         )
+    setting = Setting(layers, tenths[0], step)
     data = {
         "words": _WORDS,
         "layers": LAYERS,

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}"
+_PIXELS = 4 / 3
+"""Pixels of a point."""
+_LEAST = 0.8 * _PIXELS
+"""What a drawing shrinks to in a narrow page: text of 8 points then still has 8 pixels. It scrolls beyond that."""
 
 
 def render(figure: Figure) -> str:
@@ -65,7 +69,8 @@ class Sheet:
             "viewBox": f"0 0 {float(width):g} {float(height):g}",
             "role": "img",
             "aria-label": alt,
-            "style": f"width:{float(width) * 4 / 3:.0f}px",
+            "class": self._class(f"min-width:{float(width) * _LEAST:.0f}px"),
+            "style": f"width:{float(width) * _PIXELS:.0f}px",
         }
         text = ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
         return re.sub(r"<(/?)\w+:", r"<\1", re.sub(r' xmlns:\w+="[^"]*"', "", text)).replace(" />", "/>")

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from html import escape
+from numbers import Real
 
 from cnnlib.errors import CnnlibError
+from cnnlib.explore.checks import require_integers
 from cnnlib.explore.html import Html, number, tag
 from cnnlib.explore.inception import short
 
@@ -64,10 +66,11 @@ def wide_network(depth: int, k: float) -> Html:
 
     Raises:
         BadOption: if ``depth`` is not 6n + 4.
-        NotDrawn: if ``k`` is not in [1/16, 12]. Below, the first stage would have no map.
+        NotDrawn: if ``depth`` is no integer, or ``k`` is not in [1/16, 12]. Below, the first stage would have no map.
     """
-    if not 1 / 16 <= k <= 12:
-        raise NotDrawn(f"a network {k:g} times as wide cannot be drawn; k goes from 1/16 to 12")
+    require_integers(NotDrawn, depth=depth)
+    if not isinstance(k, Real) or not 1 / 16 <= k <= 12:
+        raise NotDrawn(f"a network {k!r} times as wide cannot be drawn; k goes from 1/16 to 12")
     cost = wide_cost(depth, k)
     blocks = (depth - 4) // 6
     widths = [int(maps * k) for maps in (16, 32, 64)]
@@ -142,8 +145,9 @@ def path_matrices(cardinality: int, width: int) -> Html:
         width: maps of each.
 
     Raises:
-        NotDrawn: if one of them is not positive.
+        NotDrawn: if one of them is no positive integer.
     """
+    require_integers(NotDrawn, cardinality=cardinality, width=width)
     if cardinality < 1 or width < 1:
         raise NotDrawn("a block has at least one path of at least one map")
     inner = cardinality * width

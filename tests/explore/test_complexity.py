@@ -2,14 +2,32 @@
 
 import json
 import re
+from itertools import combinations
 
 import pytest
+from bs4 import BeautifulSoup
 
 from cnnlib.explore import complexity_explorer
-from cnnlib.explore.complexity import BOTTOM, COSTS, FAMILIES, LEFT, RIGHT, TOP, NoSuchNet, Plot, radius, y
+from cnnlib.explore.complexity import (
+    BOLD,
+    BOTTOM,
+    COSTS,
+    FAMILIES,
+    LEFT,
+    NAMED,
+    RIGHT,
+    TOP,
+    NoSuchNet,
+    Plot,
+    radius,
+    y,
+)
 from cnnlib.studies.imagenet import nets
 
-PLOT = Plot(nets())
+LABELS = [
+    fact["label"] for fact in json.loads(re.search(r'/json">(.*?)</script>', complexity_explorer().html)[1])["nets"]
+]
+PLOT = Plot(tuple(sorted(nets(), key=lambda net: LABELS.index(net.label))))
 BY_LABEL = {net.label: net for net in PLOT.nets}
 
 
@@ -63,10 +81,69 @@ def test_the_page_says_it_in_words_and_keeps_small():
     assert set(FAMILIES) == {net["family"] for net in data["nets"]}
 
 
-@pytest.mark.parametrize("wrong", [{"cost": "watts"}, {"year": 1999}, {"net": "LeNet"}])
+def names(cost, year, chosen):
+    """The boxes of the names that stand in the drawing, by network."""
+    hidden = PLOT.hidden(chosen, cost) if PLOT.nets[chosen].year <= year else []
+    shown = {
+        i: PLOT.name(i, cost, place)
+        for i, place in PLOT.fixed[cost].items()
+        if i not in hidden and PLOT.nets[i].year <= year
+    }
+    if PLOT.nets[chosen].year <= year:
+        assert chosen not in shown
+        shown[chosen] = PLOT.name(chosen, cost, PLOT.chosen[cost][chosen], BOLD)
+    return shown
+
+
+def meet(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_no_name_meets_another(cost):
+    for year in PLOT.years:
+        for chosen in range(len(PLOT.nets)):
+            boxes = names(cost, year, chosen)
+            assert all(left >= 0 and right <= 720 for left, _, right, _ in boxes.values())
+            met = [pair for pair in combinations(boxes, 2) if meet(*(boxes[i] for i in pair))]
+            assert not met, (year, PLOT.nets[chosen].label, [[PLOT.nets[i].label for i in pair] for pair in met])
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_fixed_names_leave_the_marks_free(cost):
+    assert [PLOT.nets[i].label for i in sorted(PLOT.fixed[cost])] == [n.label for n in PLOT.nets if n.label in NAMED]
+    for i, place in PLOT.fixed[cost].items():
+        left, top, right, bottom = PLOT.name(i, cost, place)
+        for net in PLOT.nets:
+            at, middle = PLOT.x(net, cost), y(net)
+            covered = meet((left + 4, top + 5, right - 4, bottom - 5), (at - 9, middle - 9, at + 9, middle + 9))
+            assert not covered, (PLOT.nets[i].label, net.label)
+
+
+def test_only_what_the_chosen_name_meets_is_hidden():
+    vgg16, vgg19, googlenet = (LABELS.index(label) for label in ("VGG-16", "VGG-19", "GoogLeNet"))
+    assert PLOT.hidden(googlenet, "multiply_adds") == [googlenet]
+    for cost in COSTS:
+        assert all(len(PLOT.hidden(i, cost)) <= 2 + (i in PLOT.fixed[cost]) for i in range(len(LABELS)))
+    html = complexity_explorer(net="VGG-19", year=2016).html
+    assert 'class="met"' not in html
+    assert re.findall(r'<text class="name[^"]*"[^>]*>([^<]*)</text>', html) == ["VGG-19"]
+    assert vgg16 in names("multiply_adds", 2016, vgg19)
+    late = complexity_explorer(net="EfficientNet-B7", year=2016).html
+    assert re.findall(r'<text class="name[^"]* late"', late)
+    assert not any("met" in kinds.split() for kinds in re.findall(r'<g class="([^"]*)" style', late))
+
+
+@pytest.mark.parametrize("wrong", [{"cost": "watts"}, {"year": 1999}, {"net": "LeNet"}, {"year": 0}])
 def test_what_there_is_not_is_refused(wrong):
     with pytest.raises(NoSuchNet, match="the explorer has no"):
         complexity_explorer(**wrong)
+
+
+@pytest.mark.parametrize("year", ["2016", 2016.0])
+def test_a_year_is_a_whole_number(year):
+    with pytest.raises(NoSuchNet, match=f"year must be a whole number, not {year!r}"):
+        complexity_explorer(year=year)
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------
@@ -97,6 +174,39 @@ def test_every_setting_of_the_page_agrees_with_python(explorer):
                 assert shown == drawn
                 late = [mark.get_attribute("class") for mark in explorer.locator(".marks > .late").all()]
                 assert len(late) == sum(n.year > year for n in PLOT.nets)
+
+
+@pytest.mark.browser
+def test_names_of_the_page_are_those_of_python(explorer):
+    def drawn(html):
+        drawing = BeautifulSoup(html, "html.parser")
+        texts = [*drawing.select(".marks > g"), *drawing.select(".marks text"), *drawing.select("text.name")]
+        return [
+            ({*element.get("class", [])} - {""}, element.get("x"), element.get("y"), element.get_text())
+            for element in texts
+        ]
+
+    for cost in COSTS:
+        explorer.locator(f"[data-cost={cost}]").click()
+        for year in (2014, 2016, 2019):
+            for net in ("GoogLeNet", "VGG-19", "Inception-ResNet-v2", "EfficientNet-B1"):
+                explorer.evaluate(
+                    """([year, net]) => document.querySelectorAll("input").forEach((slider, i) => {
+                      slider.value = [year, net][i]; slider.dispatchEvent(new Event("input")); })""",
+                    [PLOT.years.index(year), LABELS.index(net)],
+                )
+                expected = complexity_explorer(id="x", cost=cost, year=year, net=net).html
+                assert drawn(explorer.locator("figure > svg").evaluate("svg => svg.outerHTML")) == drawn(expected)
+
+
+@pytest.mark.browser
+def test_names_are_about_as_wide_as_python_says(explorer):
+    for name in explorer.locator(".marks text, text.name").all():
+        width = name.evaluate("text => text.getComputedTextLength()")
+        left, _, right, _ = PLOT.name(
+            LABELS.index(name.text_content()), "parameters", 0, BOLD if "name" in name.get_attribute("class") else 1
+        )
+        assert width < right - left + 6, name.text_content()  # and no wider, in the widest of the usual fonts
 
 
 @pytest.mark.browser

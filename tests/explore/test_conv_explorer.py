@@ -129,6 +129,12 @@ def test_setting_outside_the_sliders_is_refused(name, value):
         conv_arithmetic(**{name: value})
 
 
+@pytest.mark.parametrize(("name", "value"), [("size", "7"), ("kernel", 3.0)])
+def test_what_is_no_whole_number_is_refused(name, value):
+    with pytest.raises(OutOfRange, match=f"{name} must be a whole number, not {value!r}"):
+        conv_arithmetic(**{name: value})
+
+
 def test_output_is_small_deterministic_and_self_contained():
     html = conv_arithmetic(id="a").html
     convolution.table.cache_clear()

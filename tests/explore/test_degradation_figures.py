@@ -34,6 +34,12 @@ def test_depth_errors_names_a_stand_in(records):
     assert "SHAPES-10, IN PLACE OF CIFAR-10" in depth_errors([replace(records[0], run=run)])._suptitle.get_text()
 
 
+def test_depth_errors_are_of_one_budget(records):
+    medium = load_records(find_study("degradation"), "medium")
+    with pytest.raises(NothingToDraw, match="2 budgets, short and medium"):
+        depth_errors([*records, *medium])
+
+
 def test_depth_errors_wants_plain_and_residual_nets(records):
     with pytest.raises(NothingToDraw, match="at least one"):
         depth_errors([])

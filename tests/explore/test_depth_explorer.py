@@ -146,8 +146,16 @@ def test_records_without_what_it_shows_are_refused(records):
         depth_explorer([replace(r, probe=None) for r in records])
     with pytest.raises(NothingMeasured, match="no records of 21 layers; choose from 20, 32"):
         depth_explorer(records, depth=21)
+    with pytest.raises(NothingMeasured, match="2 budgets, short and medium"):
+        depth_explorer([*records, *load_records(find_study("degradation"), "medium")])
     few = [r for r in records if r.arm in ("plain20", "resnet20")]
     assert "20 layers" in repr(depth_explorer(few))
+
+
+@pytest.mark.parametrize(("layers", "message"), [("56", "not '56'"), (56.0, "not 56.0"), (0, "no records of 0 layers")])
+def test_no_other_depth_is_taken_for_one(records, layers, message):
+    with pytest.raises(NothingMeasured, match=message):
+        depth_explorer(records, depth=layers)
 
 
 def test_a_gradient_of_zero_has_a_place(records):

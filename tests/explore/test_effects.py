@@ -1,8 +1,10 @@
 """The figures of chapter 5: their numbers are those of the records."""
 
+import math
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -33,13 +35,20 @@ def drawn(figure) -> str:
     return describe(figure)
 
 
-def record(arm, train=10.0, test=30.0, gradients=(4.0, 2.0)):
+def record(arm, train=10.0, test=30.0, gradients=(4.0, 2.0), budget="short", images=50_000):
     layers = ("stem.conv", "stages.0.0.shortcut.conv", "stages.0.0.f.conv1", "fc")
     first, last = gradients
     rows = [{"layer": layer, "gradient": g} for layer, g in zip(layers, (first, 77.0, last, 99.0), strict=True)]
     return SimpleNamespace(
         arm=arm,
-        run=SimpleNamespace(train_error=train, test_error=test),
+        run=SimpleNamespace(
+            train_error=train,
+            test_error=test,
+            budget=budget,
+            data="CIFAR-10",
+            train_images=images,
+            test=SimpleNamespace(n=10_000),
+        ),
         probe=SimpleNamespace(initial=rows, trained=[row | {"gradient": row["gradient"] / 10} for row in rows]),
     )
 
@@ -82,6 +91,29 @@ def test_gaps_need_a_record():
         error_gaps({"empty": []})
 
 
+def test_a_panel_without_records_is_left_out():
+    figure = arriving_gradients({"first": [record("a")], "empty": [], "second": [record("b")]})
+    drawn(figure)
+    assert [axes.get_title("left") for axes in figure.axes[:2]] == ["first, before training", "second, before training"]
+    assert len(figure.axes) == 4
+
+
+@pytest.mark.parametrize("draw", [arriving_gradients, error_gaps])
+def test_budgets_and_images_are_not_averaged(draw):
+    short, medium = record("a"), record("a", budget="medium")
+    drawn(draw({"short": [short], "medium": [medium]}))  # side by side they may stand
+    with pytest.raises(NothingToDraw, match=r"2 budgets, short and medium; pass load_records\(study, 'short'\)"):
+        draw({"both": [medium, short]})
+    with pytest.raises(NothingToDraw, match=r"CIFAR-10 \(5,000 to train on, .*\) and CIFAR-10 \(50,000 to train on"):
+        draw({"both": [short, record("a", images=5000)]})
+
+
+@pytest.mark.parametrize("draw", [arriving_gradients, error_gaps])
+def test_records_without_a_heading_are_refused(draw):
+    with pytest.raises(NothingToDraw, match=f"{draw.__name__} needs records by heading"):
+        draw([record("a")])
+
+
 def test_depths_are_in_order_and_averaged():
     figure = error_by_depth({"CIFAR-10": {"plain": {56: [20.0], 20: [9.0, 11.0]}}, "ImageNet": {"deep": {18: [30.0]}}})
     words = drawn(figure)
@@ -109,6 +141,30 @@ def test_resolution_says_which_effects_could_be_shown():
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.24: could not be shown", "3.5: could be shown"]
     with pytest.raises(NothingToDraw, match="at least two seeds"):
         resolution(1, 0.1, {})
+
+
+@pytest.mark.parametrize("seeds", [1, 0, -1])
+def test_fewer_than_two_seeds_resolve_nothing(seeds):
+    with pytest.raises(NothingToDraw, match=f"at least two seeds, not {seeds}"):
+        smallest_difference(seeds, 0.5)
+
+
+@pytest.mark.parametrize("seeds", [2.5, "3", None, True])
+def test_seeds_are_counted(seeds):
+    with pytest.raises(NothingToDraw, match="seeds must be a whole number"):
+        smallest_difference(seeds, 0.5)
+
+
+@pytest.mark.parametrize("spread", [-1, math.nan, math.inf, "1", None])
+def test_a_spread_is_a_number_from_0_on(spread):
+    for call in (smallest_difference, lambda *numbers: resolution(*numbers, {"a": 1})):
+        with pytest.raises(NothingToDraw, match=f"spread must be a finite number of at least 0, not {spread!r}"):
+            call(3, spread)
+
+
+def test_numbers_of_numpy_resolve_as_well():
+    assert smallest_difference(np.int64(3), np.float32(0.5)) == pytest.approx(smallest_difference(3, 0.5))
+    assert smallest_difference(3, 0) == 0
 
 
 def test_a_gallery_holds_its_drawings():

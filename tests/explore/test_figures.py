@@ -52,6 +52,8 @@ def test_bars_are_the_table():
 def test_bars_of_nothing_are_refused():
     with pytest.raises(NothingToDraw, match="Identity"):
         layer_bars(layer_table(nn.Identity(), (3, 4, 4)))
+    with pytest.raises(NothingToDraw, match=r"pass layer_table\(network"):
+        layer_bars(nn.Linear(3, 4))
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,20 @@ def test_images_of_another_shape_are_refused(shape):
         images(torch.zeros(*shape))
 
 
+@pytest.mark.parametrize("columns", [0, -1, 2.5])
+def test_columns_are_counted(columns):
+    for draw in (images, kernels):
+        with pytest.raises(NothingToDraw, match="columns must be"):
+            draw(torch.zeros(2, 3, 4, 4), columns=columns)
+
+
+def test_what_is_no_tensor_is_refused():
+    with pytest.raises(NothingToDraw, match=r"a tensor, not a ndarray; torch\.as_tensor"):
+        images(np.zeros((2, 3, 4, 4)))
+    with pytest.raises(NothingToDraw, match="a network or a tensor of weights, not 'alexnet'"):
+        kernels("alexnet")
+
+
 def test_kernels_are_scaled_each_by_its_own():
     weights = torch.zeros(2, 3, 2, 2)
     weights[0, 0, 0, 0], weights[1, 0, 0, 0] = 0.001, -5.0
@@ -124,7 +140,7 @@ def test_kernels_of_a_network_are_its_first_layers():
         kernels(nn.Conv2d(4, 2, 3))
 
 
-def run(seed: int, offset: float = 0.0, stands_in_for: str | None = None):
+def run(seed: int, offset: float = 0.0, stands_in_for: str | None = None, budget: str | None = None):
     history = [
         SimpleNamespace(
             step=10 * i,
@@ -136,7 +152,16 @@ def run(seed: int, offset: float = 0.0, stands_in_for: str | None = None):
         )
         for i in range(1, 9)
     ]
-    return SimpleNamespace(model="net", overrides={}, history=history, data="CIFAR-10", stands_in_for=stands_in_for)
+    return SimpleNamespace(
+        model="net",
+        overrides={},
+        history=history,
+        data="CIFAR-10",
+        stands_in_for=stands_in_for,
+        budget=budget,
+        train_images=50_000,
+        test=SimpleNamespace(n=10_000),
+    )
 
 
 def record(arm: str, seed: int, offset: float = 0.0):
@@ -199,6 +224,27 @@ def test_curves_end_where_all_seeds_have_a_point():
 def test_curves_of_a_stand_in_say_so():
     figure = learning_curves([run(0, stands_in_for="CIFAR-10")])
     assert "CIFAR-10, IN PLACE OF CIFAR-10" in figure.get_suptitle()
+
+
+def test_a_line_is_of_one_budget():
+    short, medium = run(0, budget="short"), run(0, budget="medium")
+    drawn(learning_curves({"short": [short], "medium": [medium]}))
+    medium.history = medium.history[-1:]  # nothing in common is not the reason
+    with pytest.raises(NothingToDraw, match=r"2 budgets, short and medium; pass load_records\(study, 'short'\)"):
+        learning_curves([SimpleNamespace(arm="a", run=one) for one in (medium, short)])
+    with pytest.raises(NothingToDraw, match="2 budgets, short and none"):
+        learning_curves({"a": [short, run(0)]})
+
+
+def test_a_measure_may_come_alone():
+    figure = learning_curves([run(0)], measures="test_error")
+    assert describe(figure) == "Learning curves on CIFAR-10. net ends at test error 7.50."
+
+
+@pytest.mark.parametrize("lonely", [run(0), {"a": run(0)}, 3])
+def test_a_training_alone_is_refused(lonely):
+    with pytest.raises(NothingToDraw, match="pass a list of it"):
+        learning_curves(lonely)
 
 
 def test_runs_that_cannot_be_drawn_are_refused():

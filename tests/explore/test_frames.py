@@ -190,6 +190,50 @@ def test_without_kernel_or_widgets_frames_are_static(live, monkeypatch, line_fig
     assert isinstance(frames(line_figure, alt="a", id="x", k=[1]), Html)
 
 
+def test_values_are_several(static):
+    with pytest.raises(NoFrames, match=r"all values of k, not 3; pass, say, k=\[1, 3, 5\]"):
+        frames(lambda k: "", alt="", id="x", k=3)
+
+
+@pytest.mark.parametrize("words", ["x {j}", "x {}"])
+def test_words_that_ask_for_no_parameter_are_refused(static, line_figure, words):
+    for options in ({"alt": words}, {"alt": "", "caption": words}):
+        with pytest.raises(NoFrames, match=re.escape(f"in {words!r}") + r".*; use \{k\}$"):
+            frames(line_figure, id="x", k=[1], **options)
+
+
+@pytest.mark.parametrize("shown", [None, 3])
+def test_what_is_no_drawing_is_refused(static, shown):
+    with pytest.raises(NoFrames, match=f"f returned {shown}; return the figure"):
+        frames(lambda k: shown, alt="", id="x", k=[1])
+
+
+def test_a_drawing_shrinks_to_four_fifths(static, line_figure):
+    html = frames(line_figure, alt="", id="x", k=[1, 2]).html
+    (width, least) = (int(re.search(f"[^-]{name}:(\\d+)px", html)[1]) for name in ("width", "min-width"))
+    assert least == round(0.8 * width)
+    (name,) = re.findall(f"#x \\.(c\\d+){{min-width:{least}px}}", html)
+    assert html.count(f' class="{name}" style="width:{width}px"') == 2
+
+
+@pytest.mark.browser
+def test_text_can_be_read_on_a_phone(static, open_page):
+    def draw(k):
+        figure = Figure(figsize=(7.6, 3))
+        figure.subplots().set_title(f"eight points, {k}", size=8)
+        return figure
+
+    tab = open_page(frames(draw, alt="", id="x", k=[1]).html, width=390)
+    size, zoom = tab.locator(".frame svg").evaluate(
+        """svg => [parseFloat(getComputedStyle([...svg.querySelectorAll("text")].at(-1)).fontSize),
+                   svg.getBoundingClientRect().width / svg.viewBox.baseVal.width]"""
+    )
+    assert size == 8
+    assert size * zoom >= 8
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert tab.locator(".cnn-scroll").evaluate("box => box.scrollWidth > box.clientWidth")
+
+
 @pytest.mark.parametrize("parameters", [{}, {"k": []}])
 def test_no_values_is_an_error(static, parameters):
     with pytest.raises(NoFrames, match="k=\\[1, 3, 5\\]"):

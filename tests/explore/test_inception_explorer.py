@@ -119,6 +119,13 @@ def test_sliders_reach_the_lecture_and_all_of_googlenet():
             assert getattr(module, name) in values or (name in BOTTLENECKS and getattr(module, name) == 0), module
 
 
+def test_slider_reaches_a_bottleneck_that_costs_more_than_none():
+    widths = RANGES["reduce3x3"]
+    costs = {width: replace(LECTURE, reduce3x3=width).costs[1].ops for width in (0, *widths)}
+    assert costs[widths[0]] < costs[0] < costs[widths[-1]]
+    assert [width for width in widths if costs[width] > costs[0]] == [224, 240, 256]
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [
@@ -211,6 +218,12 @@ def test_pressed_preset_is_the_setting():
 )
 def test_setting_outside_the_sliders_is_refused(name, value):
     with pytest.raises(OutOfRange, match=f"no {name} {value}; choose from"):
+        inception_module(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("size", 28.0), ("in_channels", "256"), ("reduce3x3", False)])
+def test_what_is_no_whole_number_is_refused(name, value):
+    with pytest.raises(OutOfRange, match=f"{name} must be a whole number, not {value!r}"):
         inception_module(**{name: value})
 
 
@@ -341,7 +354,7 @@ def test_axe_finds_nothing_serious(open_page, theme):
 
 @pytest.mark.browser
 def test_nothing_is_wider_than_a_phone_and_targets_are_large(open_page):
-    tab = open_page(inception_module(**vars(Module(56, 1024, 384, 192, 384, 96, 128, 128))).html, width=390)
+    tab = open_page(inception_module(**vars(Module(56, 1024, 384, 256, 384, 96, 128, 128))).html, width=390)
     tab.locator("summary").click()
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     for control in tab.locator("button, input, summary").all():

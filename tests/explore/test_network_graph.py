@@ -9,7 +9,7 @@ from torchvision.models.googlenet import Inception
 
 from cnnlib.explore.drawing import in_words, weak_edges
 from cnnlib.explore.graph import Card, NotDrawable, network_graph
-from cnnlib.measure import DoesNotFit
+from cnnlib.measure import BadArgument, DoesNotFit
 from cnnlib.models import create
 
 
@@ -275,6 +275,12 @@ def test_network_that_cannot_be_traced_says_what_to_do():
 
     with pytest.raises(NotDrawable, match=r"Branching.*must not branch.*Draw its blocks"):
         network_graph(Branching(), (3, 8, 8))
+
+
+@pytest.mark.parametrize("closed", [("Residual",), "Residual", [Residual], (Residual, None)])
+def test_what_is_no_class_cannot_be_closed(closed):
+    with pytest.raises(BadArgument, match="closed must hold classes"):
+        network_graph(Residual(), (8, 16, 16), closed=closed)
 
 
 def test_input_that_does_not_fit_is_measures_error():

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from cnnlib import explore
+from cnnlib.explore.boxes import NothingToDraw
 
 
 def test_the_rings_are_finest_at_the_middle_of_an_edge():
@@ -20,6 +21,12 @@ def test_the_rings_are_symmetric():
     rings = explore.zone_plate(51)[0, 0]
     torch.testing.assert_close(rings, rings.T)
     torch.testing.assert_close(rings, rings.flip(0))
+
+
+@pytest.mark.parametrize("size", [0, 1, 5.0])
+def test_rings_need_pixels(size):
+    with pytest.raises(NothingToDraw, match="size must be"):
+        explore.zone_plate(size)
 
 
 @pytest.mark.parametrize("size", [7, 11])

@@ -175,11 +175,24 @@ def test_caption_counts_what_lies_outside_and_between():
         (Stack(9, ()), "1 to 6 layers, not 0"),
         (Stack(9, ((3, 1, 1, 1), (9, 1, 1, 1))), "layer 2 has a kernel of 9; choose from 1 to 7"),
         (Stack(15, ((3, 1, 0),)), "layer 1 has 3 numbers; give kernel, stride, padding, dilation"),
+        (Stack(15, ((3.0, 1, 0, 1),)), r"kernel must be a whole number, not 3\.0"),
+        (Stack("15", ((3, 1, 0, 1),)), "size must be a whole number, not '15'"),
+        ((15, (3, 1, 0, 1)), r"layers must hold a tuple of kernel, stride, .* not \(3, 1, 0, 1\)"),
+        ((15,), r"\(15,\) is no stack; give size and layers"),
+        (None, "None is no stack"),
     ],
 )
 def test_stack_that_the_sliders_cannot_set_is_refused(start, message):
     with pytest.raises(NoSuchStack, match=message):
         receptive_field(start=start)
+
+
+def test_a_stack_may_come_as_a_pair_or_in_lists():
+    expected = receptive_field(start="Three 3×3").html
+    assert receptive_field(start=STACKS["Three 3×3"]).html == expected
+    assert receptive_field(start=Stack(15, [[3, 1, 0, 1]] * 3)).html == expected
+    with pytest.raises(NoSuchStack, match="layers must hold"):
+        Stack(15, (3, 1, 0, 1))
 
 
 @pytest.mark.parametrize("start", [*STACKS, *NETS])

@@ -38,6 +38,7 @@ def test_the_cost_in_words():
         "pointwise one 16,384, together 17,536: 8.41 times fewer."
     )
     assert "11.9 % of the dense convolution" in separable_cost(128, 3).html
+    assert separable_cost(1, 1).text.endswith("together 2: 2.00 times as many.")
 
 
 def test_the_shuffle_is_that_of_the_model():
@@ -76,6 +77,10 @@ def test_what_cannot_be_drawn_is_refused():
     for wrong in ((0, 3), (8, 0)):
         with pytest.raises(NotDrawn, match="at least one"):
             separable_cost(*wrong)
+    with pytest.raises(NotDrawn, match=r"channels must be a whole number, not 64\.0"):
+        separable_cost(64.0)
+    with pytest.raises(NotDrawn, match=r"groups must be a whole number, not 2\.0"):
+        channel_shuffle(2.0)
     for wrong in ((5, 12), (6, 12), (0, 12), (2, 26)):
         with pytest.raises(NotDrawn, match="up to 24 maps"):
             channel_shuffle(*wrong)

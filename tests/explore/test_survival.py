@@ -56,6 +56,22 @@ def test_no_such_setting(wrong):
         survival_rule(**wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"layers": 20.0}, {"step": "1"}])
+def test_layers_and_steps_are_counted(wrong):
+    with pytest.raises(OutOfRange, match="must be a whole number"):
+        survival_rule(**wrong)
+
+
+@pytest.mark.parametrize("last", ["0.5", None, math.nan, math.inf])
+def test_a_probability_is_a_number(last):
+    with pytest.raises(OutOfRange, match=f"p_L = {last!r} in step 1; choose from"):
+        survival_rule(last=last)
+
+
+def test_a_probability_may_be_rounded():
+    assert repr(survival_rule(last=3 * 0.1)) == repr(survival_rule(last=0.3))
+
+
 def test_text_says_what_the_page_says():
     assert repr(survival_rule(layers=20, last=1.0, step=2)) == (
         "Explorer of the survival rule. Step 2: all 9 blocks live. On average 9.00 live. "

@@ -79,6 +79,12 @@ def test_what_cannot_be_drawn_is_refused():
     for k in (13, 1 / 17, 0, -1):
         with pytest.raises(NotDrawn, match="k goes from 1/16 to 12"):
             wide_network(16, k)
+    with pytest.raises(NotDrawn, match="a network '8' times as wide"):
+        wide_network(16, "8")
+    with pytest.raises(NotDrawn, match=r"depth must be a whole number, not 16\.0"):
+        wide_network(16.0, 8)
+    with pytest.raises(NotDrawn, match=r"width must be a whole number, not 4\.0"):
+        path_matrices(32, 4.0)
     with pytest.raises(NotDrawn, match="at least one path"):
         path_matrices(0, 4)
 

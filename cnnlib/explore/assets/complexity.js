@@ -5,11 +5,20 @@ document.querySelectorAll("figure.cnn-complexity:not([data-live])").forEach((roo
   const data = JSON.parse(find("script[type='application/json']").textContent);
   const [years, networks] = all("[type=range]");
   const chosen = (name) => find(`[data-${name}][aria-pressed=true]`).dataset[name];
-  const marks = all(".marks > g"), TOP = 14, BOTTOM = 430, RIGHT = 700;
+  const marks = all(".marks > g"), TOP = 14, BOTTOM = 430;
+  const middle = (mark) => mark.getAttribute("transform").match(/\d+/g).map(Number);
 
   function say(slider, text) {
     slider.setAttribute("aria-valuetext", text);
     slider.closest("label").querySelector("b").textContent = text;
+  }
+
+  function place(text, number, x, y) {
+    const [across, down] = data.places[number];
+    text.setAttribute("x", x + across);
+    text.setAttribute("y", y + down);
+    text.classList.toggle("end", across < 0);
+    text.classList.toggle("mid", across === 0);
   }
 
   function update() {
@@ -22,14 +31,17 @@ document.querySelectorAll("figure.cnn-complexity:not([data-live])").forEach((roo
     find(".ticks").innerHTML = data.ticks[cost].map(([x, label]) =>
       `<path class="grid" d="M${x} ${TOP}V${BOTTOM}"/><text class="mid" x="${x}" y="${BOTTOM + 26}">${label}</text>`).join("");
     marks.forEach((mark, i) => {
-      const x = data.x[cost][i], text = mark.querySelector("text"), left = x > RIGHT - 190 || mark.classList.contains("left");
-      mark.setAttribute("transform", mark.getAttribute("transform").replace(/\(\d+/, `(${x}`));
-      text.setAttribute("x", left ? -12 : 12);
-      text.classList.toggle("end", left);
+      mark.setAttribute("transform", `translate(${data.x[cost][i]} ${middle(mark)[1]})`);
+      if (i in data.fixed[cost]) place(mark.querySelector("text"), data.fixed[cost][i], 0, 0);
       mark.classList.toggle("late", data.nets[i].year > year);
       mark.classList.toggle("here", i === here);
+      mark.classList.toggle("met", data.nets[here].year <= year && data.hidden[cost][here].includes(i));
       mark.classList.toggle("other", family !== "" && data.nets[i].family !== family && i !== here);
     });
+    const name = find(".name");
+    name.textContent = data.nets[here].label;
+    name.classList.toggle("late", data.nets[here].year > year);
+    place(name, data.chosen[cost][here], ...middle(marks[here]));
     const facts = { ...data.nets[here], verdict: data.verdicts[cost][year][here] };
     const text = data.words.replace(/\{(\w+)\}/g, (_, name) => facts[name]);
     if (find("figcaption").textContent !== text) find("figcaption").textContent = text;
@@ -46,7 +58,7 @@ document.querySelectorAll("figure.cnn-complexity:not([data-live])").forEach((roo
     const at = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
     const distances = marks.map((mark) => {
       if (mark.classList.contains("late")) return Infinity;
-      const [x, y] = mark.getAttribute("transform").match(/\d+/g);
+      const [x, y] = middle(mark);
       return Math.hypot(x - at[0], y - at[1]);
     });
     const nearest = Math.min(...distances);

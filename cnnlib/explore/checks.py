@@ -1,0 +1,34 @@
+"""What several figures and explorers refuse, each with an error of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from cnnlib.errors import CnnlibError, require_whole
+from cnnlib.settings import BUDGETS
+
+if TYPE_CHECKING:
+    from cnnlib.training import Run
+
+
+def require_integers(error: type[CnnlibError], **numbers: object) -> None:
+    """Raise ``error``, naming the first of these that is no integer; what else it must be, its explorer says."""
+    require_whole(error, -math.inf, **numbers)
+
+
+def require_alike(error: type[CnnlibError], runs: Iterable[Run]) -> None:
+    """Keep trainings of several budgets or images from being averaged to an error that nobody measured.
+
+    Raises:
+        CnnlibError: ``error``, if the runs are not all of one budget and of the same images.
+    """
+    runs = list(runs)
+    budgets = [budget for budget in (*BUDGETS, None) if any(run.budget == budget for run in runs)]
+    if len(budgets) > 1:
+        named = " and ".join(budget or "none" for budget in budgets)
+        raise error(f"these records are of {len(budgets)} budgets, {named}; pass load_records(study, {budgets[0]!r})")
+    images = {f"{run.data} ({run.train_images:,} to train on, {run.test.n:,} to test)" for run in runs}
+    if len(images) > 1:
+        raise error(f"these records are of different images, {' and '.join(sorted(images))}; pass those of one kind")

@@ -146,7 +146,7 @@ def _require_comparable(study: Study, records: Sequence[Record]) -> None:
             if len(numbers) > 1:
                 of_each = " and ".join(f"{count:,}" for count in sorted(numbers))
                 raise StudyError(f"{budget}: {what} {of_each} images cannot be compared")
-        for arm in study.arms if study.equal_time else ():  # each machine has its own lengths
+        for arm in study.arms:  # where the time is equal, each machine has its own lengths
             steps = {record.run.steps for record in records if (record.run.budget, record.arm) == (budget, arm)}
             if len(steps) > 1:
                 of_each = " and ".join(f"{count:,}" for count in sorted(steps))

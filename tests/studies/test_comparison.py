@@ -251,8 +251,9 @@ def test_live_records_are_joined_by_recorded_seeds(study, data, stand_in, record
     assert with_recorded(study, tested_on) == tested_on
 
 
-def test_trainings_of_equal_time_are_averaged_only_if_they_are_equally_long(study, records):
-    timed = replace(study, equal_time="wide")
+@pytest.mark.parametrize("equal_time", [None, "wide"])
+def test_trainings_are_averaged_only_if_they_are_equally_long(study, records, equal_time):
+    timed = replace(study, equal_time=equal_time)
     longer = [replace(r, run=replace(r.run, steps=3 * r.run.steps)) if r.run.seed else r for r in records]
     assert compare(timed, records)
     with pytest.raises(StudyError, match="smoke: trainings of wide of 4 and 12 steps cannot be averaged"):

@@ -34,7 +34,10 @@ test: test-units test-notebooks test-book  ## run everything: unit tests, all no
 test-units: $(READY)
 	$(PYTEST) tests --ignore tests/book
 
+# CIFAR-10 once and beforehand: a download of 170 MB is no part of a cell that may take two minutes.
 test-notebooks: $(READY)
+	@[ -n "$$CNNLIB_DATA" ] || $(PY) -m cnnlib data fetch cifar10 || \
+	  echo 'Without CIFAR-10 the notebooks run on its stand-in, Shapes-10.'
 	CNNLIB_BUDGET=smoke CNNLIB_STATIC=1 $(PYTEST) notebooks --dist loadscope --nbval-lax --nbval-current-env \
 	  --nbval-cell-timeout=120 --nbval-sanitize-with tests/nbval.cfg
 

@@ -3,8 +3,8 @@
 Implements arXiv 1905.11946: Table 1 (B0), the compound scaling of section 3.3 and the authors' B1 to B7. Choices and
 deviations:
 
-- :func:`compound_scaling` is the rule of equation 3. The nets B1 to B7 do not follow it to the letter: their width,
-  depth and resolution (:data:`RELEASED`, the authors' code) are rounded by hand, and no single phi gives all three.
+- :func:`compound_scaling` is the rule of equation 3. B1, B2 and B3 (:data:`RELEASED`, the authors' code) are those of
+  phi = 1/2, 1 and 2, rounded. From B4 on no single phi gives width, depth and resolution.
 - Normalisation has the epsilon 1e-3 of the authors' code and their momentum 0.99, which PyTorch calls 0.01: running
   statistics need several hundred steps. torchvision has 1e-5 and 0.1 in B0 to B4. ``bn_momentum=0.1`` suits short runs.
 - He initialisation with the fan-in. The authors' code and torchvision take the fan-out of convolutions: in the first

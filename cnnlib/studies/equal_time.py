@@ -98,8 +98,11 @@ def recorded_speeds(study: Study, budget: str, folder: str | Path | None = None)
     """Return the images a second of each arm, trained alone, from which the recorded lengths came; or nothing.
 
     ``folder`` holds the records; default: those that come with the package.
+
+    Raises:
+        UnknownBudget: if there is no such budget.
     """
-    return _recorded(study, budget, folder).get("images_per_second", {})
+    return _recorded(study, settings.budget(budget), folder).get("images_per_second", {})
 
 
 def speeds_behind(study: Study, budget: str, steps: Mapping[str, int]) -> dict[str, float]:

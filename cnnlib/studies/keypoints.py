@@ -24,6 +24,7 @@ from cnnlib.models import layers
 from cnnlib.models.unipose import POOLINGS, AtrousPooling, conv_bn_relu
 from cnnlib.studies.comparison import refuse_twice, verdicts
 from cnnlib.studies.errors import StudyError
+from cnnlib.studies.running import require_sequences
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.table import Column, Table
 from cnnlib.training import Progress
@@ -245,8 +246,9 @@ def run(*, budget: str | None = None, arms: Sequence[str] | None = None, progres
         progress: False shows none.
 
     Raises:
-        StudyError: if there is no such arm.
+        StudyError: if there is no such arm, or one is given by itself and not in a sequence.
     """
+    require_sequences(None, arms)
     budget = settings.budget(budget)
     scale = SCALES[budget]
     labels = dict.fromkeys(ARMS if arms is None else arms)

@@ -14,6 +14,7 @@ from cnnlib.settings import BUDGETS
 from cnnlib.studies import equal_time
 from cnnlib.studies.comparison import IMAGE, MEASURES, NOTHING
 from cnnlib.studies.errors import StudyError
+from cnnlib.studies.families import inside
 from cnnlib.studies.record import Record, in_order
 from cnnlib.studies.statistics import summarise
 from cnnlib.studies.study import Arm, Study
@@ -39,15 +40,17 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
         budget: of these records only; by default the longest that there are.
 
     Raises:
-        StudyError: if there are none, or one has no probe.
+        StudyError: if there are none, or the study has another probe, or one of them has none.
     """
     budgets = {record.run.budget for record in records}
     budget = budget or max(budgets, key=BUDGETS.index, default=None)
     records = in_order(study, [record for record in records if record.run.budget == budget])
     if not records:
         raise StudyError(f"there are no such records of the study {study.name!r}; make some with cnnlib.studies.run")
-    if any(record.probe is None for record in records):
-        raise StudyError("the overview needs the gradients that the study's probe measures")
+    if study.probe is not inside or any(record.probe is None for record in records):
+        raise StudyError(
+            f"the overview shows what the probe measures that families.inside is; {study.name!r} has another, or none"
+        )
     groups = {arm: [record for record in records if record.arm == arm] for arm in study.arms}
     groups = {arm: group for arm, group in groups.items() if group}
     alone = equal_time.speeds_behind(study, budget, {record.arm: record.run.steps for record in records})

@@ -142,7 +142,8 @@ def require_sequences(seeds: Sequence[int] | None, arms: Sequence[str] | None) -
         StudyError: if it is.
     """
     if isinstance(seeds, int) or isinstance(arms, str):
-        raise StudyError("seeds and arms are sequences, even of one: seeds=[0], arms=['plain20']")
+        given = f"seeds=[{seeds}]" if isinstance(seeds, int) else f"arms=[{arms!r}]"
+        raise StudyError(f"seeds and arms are sequences, even of one: {given}")
 
 
 def _check_jobs(jobs: int) -> None:

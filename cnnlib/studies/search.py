@@ -380,7 +380,7 @@ def _one(arm: str, seed: int, budget: str, data: ImageSet, display: Progress) ->
 
 def train(plan: Plan, data: ImageSet, budget: str, seed: int = 0, progress: bool | Progress = True) -> Run:
     """Train the network of one cell as those that were found, from scratch on all training images, and test it once."""
-    scale = SCALES[budget]
+    scale = SCALES[settings.budget(budget)]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         net = network(plan, scale.effort.channels, len(data.classes))

@@ -47,6 +47,11 @@ def test_no_claim_of_a_chapter_is_missing(chapter):
     assert (ROOT / "notebooks" / f"{chapter}.ipynb").exists()
 
 
+def test_every_chapter_of_claims_is_on_the_page():
+    page = (ROOT / "book" / "claims.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^```\{claims\} (.+)$", page, re.MULTILINE)) == sorted(EXPECTED)
+
+
 def test_no_claim_belongs_to_another_chapter():
     assert {claim.chapter for claim in CLAIMS} == set(EXPECTED)
 

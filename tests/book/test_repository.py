@@ -43,7 +43,7 @@ def test_address_is_the_configured_one_everywhere():
 
 def test_another_address_is_written_everywhere(tmp_path, monkeypatch):
     for name in address.TEXTS:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(address, "ROOT", tmp_path)
     monkeypatch.setattr(notebooks, "paths", list)
@@ -54,6 +54,16 @@ def test_another_address_is_written_everywhere(tmp_path, monkeypatch):
     assert not any(REPOSITORY.slug in text or REPOSITORY.pages in text for text in written.values())
     assert theirs.colab("notebooks/01-alexnet-arithmetic.ipynb") in written["README.md"]
     assert {*re.findall(r"/blob/([^/]+)/", written["README.md"])} == {"trunk"}
+    assert f"git clone {theirs.url} cnnlib && cd cnnlib\n" in written["book/how-to-read.md"]
+    workflow = yaml.safe_load(written[".github/workflows/book.yml"])
+    assert workflow[True]["push"]["branches"] == ["trunk"]  # to YAML "on" is true
+    assert "github.ref == 'refs/heads/trunk'" in workflow["jobs"]["publish"]["if"]
+
+
+def test_a_slash_at_the_end_of_the_address_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    (tmp_path / "_config.yml").write_text(f"repository: {{url: {REPOSITORY.url}/}}", encoding="utf-8")
+    assert Repository.configured() == Repository(REPOSITORY.url)
 
 
 def test_readme_lists_every_chapter_with_its_colab_badge():

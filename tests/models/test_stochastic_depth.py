@@ -82,7 +82,7 @@ def test_wrong_survival_is_explained():
     for wrong in (1.5, -0.5):
         with pytest.raises(BadOption, match=f"lies between 0 and 1, unlike {wrong}"):
             cifar_stochastic_depth(8, survival=[1.0, 0.5, wrong])
-    with pytest.raises(BadOption, match="lies between 0 and 1, unlike 50$"):
+    with pytest.raises(BadOption, match=r"lies between 0 and 1, unlike 50$"):
         create("stochastic-depth-110", survival=50)
     with pytest.raises(BadOption, match="survival is one number or a sequence of them, not 'abc'"):
         cifar_stochastic_depth(8, survival="abc")

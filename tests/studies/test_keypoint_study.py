@@ -127,6 +127,8 @@ def test_arms_named_twice_are_trained_once_and_unknown_ones_refused_before(monke
     assert trained == ["wasp", "aspp"]
     with pytest.raises(StudyError, match="no module 'fountain'; there are 1x1 only, wasp, aspp, cascade"):
         keypoints.run(budget="smoke", arms=["wasp", "fountain"], progress=False)
+    with pytest.raises(StudyError, match=r"sequences, even of one: arms=\['wasp'\]"):
+        keypoints.run(budget="smoke", arms="wasp", progress=False)
     assert trained == ["wasp", "aspp"]
 
 

@@ -9,7 +9,7 @@ import yaml
 from cnnbook import notebooks
 from cnnbook.notebooks import ROOT, Repository
 
-TEXTS = ("README.md", "CITATION.cff", "book/how-to-read.md")
+TEXTS = ("README.md", "CITATION.cff", "book/how-to-read.md", ".github/workflows/book.yml")
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
         path = ROOT / name
         text = path.read_text(encoding="utf-8").replace(old.pages, new.pages).replace(old.slug, new.slug)
         text = re.sub(rf"({re.escape(new.slug)}/blob/)[^/]+/", rf"\g<1>{new.branch}/", text)
+        text = re.sub(r"(refs/heads/|branches: \[)[\w.-]+", rf"\g<1>{new.branch}", text)
         path.write_text(text, encoding="utf-8")
     for path in notebooks.paths():
         notebook = notebooks.read(path)

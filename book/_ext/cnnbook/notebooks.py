@@ -34,7 +34,8 @@ class Repository:
     @classmethod
     def configured(cls) -> Repository:
         """Read the one setting in ``_config.yml``."""
-        return cls(**yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"])
+        settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]
+        return cls(**settings | {"url": settings["url"].rstrip("/")})
 
     @property
     def slug(self) -> str:

@@ -9,10 +9,12 @@ number of images. The two with shared weights also look at the same number of va
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -76,7 +78,8 @@ class Effort:
         channels: as for :func:`cnnlib.search.network`.
 
     Raises:
-        SearchError: if a number is below 1, the warm-up leaves no step, or the children do not share the steps equally.
+        SearchError: if a count is below 1, a learning rate not positive, the warm-up leaves no step, or the children do
+            not share the steps equally.
     """
 
     steps: int
@@ -95,6 +98,11 @@ class Effort:
     def __post_init__(self) -> None:
         counts = "steps batch_size updates proposals candidates children train validation channels"
         require_whole(SearchError, 1, **{name: getattr(self, name) for name in counts.split()})
+        for name in ("lr", "controller_lr"):
+            if not (isinstance(value := getattr(self, name), Real) and 0 < value < math.inf):
+                raise SearchError(f"{name} must be a finite number above 0, not {value!r}")
+        if not (isinstance(self.warmup, Real) and math.isfinite(self.warmup)):
+            raise SearchError(f"warmup must be a share of the steps, not {self.warmup!r}")
         if not 0 <= self._warmup_steps < self.steps:
             raise SearchError(f"a warm-up of {self.warmup:g} of {self.steps} steps leaves none for what follows it")
         if self.steps % self.children:
@@ -171,6 +179,7 @@ def split(data: ImageSet, train: int, validation: int, seed: int = 0) -> Split:
 
     Raises:
         SearchError: if there are too few, or a part is to have none.
+        ArgumentError: if ``seed`` is none.
     """
     count = len(data.train_labels)
     if min(train, validation) < 1:

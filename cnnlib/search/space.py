@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 
-from cnnlib.errors import CnnlibError
+from cnnlib.errors import CnnlibError, require_whole
 from cnnlib.models.cells import OPERATIONS as KNOWN
 from cnnlib.models.cells import Plan, State, Step
 
@@ -28,15 +29,19 @@ class Space:
     the same for all cells, so that they can share the weights of what follows.
 
     Raises:
-        SpaceError: if there is no node or no operation, or one that :mod:`cnnlib.models.cells` does not have.
+        SpaceError: if there is no node or no operation, or one twice, or one that :mod:`cnnlib.models.cells` does not
+            have.
     """
 
     nodes: int = 3
     operations: tuple[str, ...] = OPERATIONS
 
     def __post_init__(self) -> None:
-        if self.nodes < 1 or not self.operations:
-            raise SpaceError("a space needs at least one node and one operation")
+        require_whole(SpaceError, 1, nodes=self.nodes)
+        if not self.operations:
+            raise SpaceError("a space needs at least one operation")
+        if len(set(self.operations)) < len(self.operations):
+            raise SpaceError(f"each operation is one option, and {self.operations} has one twice")
         if unknown := [name for name in self.operations if name not in KNOWN]:
             raise SpaceError(f"there is no operation {unknown[0]!r}; there are {', '.join(KNOWN)}")
 
@@ -76,7 +81,7 @@ class Space:
             SpaceError: if there are too few or too many, or one has no such option.
         """
         if len(decisions) != len(self.choices) or not all(
-            0 <= one < count for one, count in zip(decisions, self.choices, strict=True)
+            isinstance(one, Integral) and 0 <= one < count for one, count in zip(decisions, self.choices, strict=True)
         ):
             raise SpaceError(f"{tuple(decisions)} is no cell of this space, which has {self.choices} options")
         nodes = []

@@ -133,8 +133,12 @@ def checked_seed(seed: int) -> int:
 
 
 def stream(seed: int, *key: int) -> int:
-    """Return the seed of an independent stream of random numbers, named by whole numbers."""
-    return int(np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    """Return the seed of an independent stream of random numbers, named by whole numbers.
+
+    Raises:
+        ArgumentError: if ``seed`` is none.
+    """
+    return int(np.random.SeedSequence((checked_seed(seed), *key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def seed_generators(device: torch.device, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from cnnlib.search import WAYS, Effort, Policy, Space, search, split
 from cnnlib.search import loop as loop_module
 from cnnlib.search.loop import REWARD_BATCH, SearchError
 from cnnlib.training import evaluation, predict
+from cnnlib.training.errors import ArgumentError
 
 EFFORT = Effort(
     steps=6, batch_size=8, updates=4, proposals=2, candidates=3, children=3, train=80, validation=32, channels=4
@@ -213,6 +215,9 @@ def test_updates_are_spread_over_the_steps_after_the_warmup():
         ({"warmup": 1.0}, "a warm-up of 1 of 6 steps leaves none"),
         ({"warmup": 0.95}, "a warm-up of 0.95 of 6 steps leaves none"),
         ({"warmup": -0.5}, "a warm-up of -0.5 of 6"),
+        ({"warmup": math.nan}, "warmup must be a share of the steps, not nan"),
+        ({"lr": -1}, "lr must be a finite number above 0, not -1"),
+        ({"controller_lr": "x"}, "controller_lr must be a finite number above 0, not 'x'"),
         ({"children": 4}, "6 steps cannot be shared equally among 4 children"),
     ],
 )
@@ -225,6 +230,12 @@ def test_an_effort_that_makes_no_search_is_refused(wrong, words):
 def test_both_parts_need_an_image(images, train, validation):
     with pytest.raises(SearchError, match=f"at least one image, not {train} and {validation}"):
         split(images, train, validation)
+
+
+def test_a_seed_is_a_whole_number(images):
+    for wrong in (-1, 1.5):
+        with pytest.raises(ArgumentError, match=f"seed must be a whole number from 0 to .* not {wrong}"):
+            split(images, 10, 10, seed=wrong)
 
 
 def test_an_unknown_way_is_refused(parts):

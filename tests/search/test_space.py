@@ -40,7 +40,7 @@ def test_decisions_of_a_plan_give_it_again():
         assert Space(2, OPERATIONS[:3]).plan(Space(2, OPERATIONS[:3]).decisions(plan)) == plan
 
 
-@pytest.mark.parametrize("decisions", [(0, 0, 0), (0, 0, 0, 5), (2, 0, 0, 0), (0, -1, 0, 0)])
+@pytest.mark.parametrize("decisions", [(0, 0, 0), (0, 0, 0, 5), (2, 0, 0, 0), (0, -1, 0, 0), (0.0,) * 4, "0000"])
 def test_decisions_that_stand_for_nothing_are_refused(decisions):
     with pytest.raises(SpaceError, match="no cell of this space"):
         Space(1).plan(decisions)
@@ -57,5 +57,9 @@ def test_cells_of_other_spaces_are_refused():
         Space(1, ("sep3x3",)).decisions(plan)
     with pytest.raises(SpaceError, match="put out all"):
         Space(1).decisions(plan._replace(concat=("h", 0)))
-    with pytest.raises(SpaceError, match="at least one"):
+    with pytest.raises(SpaceError, match="nodes must be at least 1, not 0"):
         Space(0)
+    with pytest.raises(SpaceError, match="nodes must be a whole number, not '3'"):
+        Space("3")
+    with pytest.raises(SpaceError, match="has one twice"):
+        Space(1, ("identity", "identity"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +34,7 @@ class ImageSet:
         stands_in_for: the data set that was asked for, if this is another one in its place.
 
     Raises:
-        DataError: if images or labels have another form, or do not belong together.
+        DataError: if images or labels have another form, or do not belong together, or cannot be normalised.
     """
 
     name: str
@@ -57,6 +58,10 @@ class ImageSet:
         for what, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != channels:
                 raise DataError(f"{self.name}: {what} must be one number for each of {channels} channels, not {values}")
+        if not all(0 <= value <= 1 for value in self.mean):
+            raise DataError(f"{self.name}: mean must lie in [0, 1], as pixels divided by 255 do, not {self.mean}")
+        if not all(0 < value < math.inf for value in self.std):
+            raise DataError(f"{self.name}: std must be positive and finite, not {self.std}")
 
     def _check(self, split: str, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Check what PyTorch would take without a word, or refuse only in the middle of a training."""
@@ -77,10 +82,11 @@ class ImageSet:
             )
 
     def __str__(self) -> str:
-        height, width = self.train_images.shape[-2:]
+        channels, height, width = self.image_size
+        colours = {1: "grey", 3: "RGB"}.get(channels, f"of {channels} channels")
         sizes = (
             f"{len(self.train_images):,} training and {len(self.test_images):,} test images, "
-            f"{width}x{height} RGB, {len(self.classes)} classes"
+            f"{width}x{height} {colours}, {len(self.classes)} classes"
         )
         if self.stands_in_for:
             return f"{self.name.upper()}, GENERATED, IN PLACE OF {self.stands_in_for}: {sizes}"

@@ -18,6 +18,8 @@ from cnnlib.training.errors import CheckpointError, CheckpointMismatch
 from cnnlib.training.recipe import WORDS
 
 FORMAT = 1
+LATER = ("layers", "mean", "std")
+"""What the first versions did not keep of a training. A checkpoint without them may be that of any."""
 ZIP = b"PK\x03\x04"
 """How every checkpoint begins, since PyTorch writes archives."""
 Saved = tuple[dict[str, Any], dict[str, Any]]
@@ -112,6 +114,20 @@ def read(path: Path) -> Saved | None:
     raise _no_checkpoint(path)
 
 
+def is_finished(saved: Saved) -> bool:
+    """Tell whether a training is over."""
+    return bool(saved[1].get("train"))
+
+
+def holds_finished(path: Path) -> bool:
+    """Tell whether there is a checkpoint from which a training that is over can be returned."""
+    try:
+        saved = read(path)
+    except CheckpointError:
+        return False
+    return saved is not None and is_finished(saved)
+
+
 @contextlib.contextmanager
 def damage_explained(path: Path) -> Iterator[None]:
     """Within this context, in which a state is taken back, one that lacks something is one clear error.
@@ -144,12 +160,12 @@ def _damaged(path: Path, reason: str) -> CheckpointError:
 
 
 def require_same(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Compare two identities, but for what is only said about the recipe.
+    """Compare two identities, but for what is only said about the recipe, or was not kept yet.
 
     Raises:
         CheckpointMismatch: naming every value that differs.
     """
-    different = differences(saved, wanted)
+    different = differences(saved, {key: value for key, value in wanted.items() if key in saved or key not in LATER})
     if different:
         raise CheckpointMismatch(
             f"the checkpoint {path} belongs to another training: {'; '.join(different)}. "

@@ -122,6 +122,7 @@ def run_train(options: argparse.Namespace) -> None:
     from cnnlib.data import ImageFolders
     from cnnlib.files import reason, replacing
     from cnnlib.training import RunError, distributed, fit
+    from cnnlib.training.checkpoint import holds_finished
 
     _refuse_idle_options(options)
     use_threads(options.threads)
@@ -156,8 +157,11 @@ def run_train(options: argparse.Namespace) -> None:
         with replacing(weights) as file:
             torch.save(run.module.state_dict(), file)
     except (OSError, RuntimeError) as error:
-        again = f"; when that is mended the same command saves them, from {checkpoint}" if checkpoint else ""
-        raise RunError(f"cannot save the record and the weights in {options.out}: {reason(error)}{again}") from error
+        if checkpoint and holds_finished(checkpoint):
+            advice = f"when that is mended the same command saves them, from {checkpoint}"
+        else:
+            advice = "the weights are lost; make room there, or choose another folder, --out DIR, and train again"
+        raise RunError(f"cannot save the record and the weights in {options.out}: {reason(error)}; {advice}") from error
     finally:  # the errors are known even if they cannot be saved
         print(run)
     if checkpoint:

@@ -95,8 +95,7 @@ class Processes:
             module,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            # Blocks that are left out at random are others in each process.
-            find_unused_parameters=any(hasattr(part, "survives") for part in module.modules()),
+            find_unused_parameters=_may_leave_out(module),
         )
 
     def copy_buffers(self, module: nn.Module) -> None:
@@ -166,6 +165,18 @@ class Processes:
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _may_leave_out(module: nn.Module) -> bool:
+    """Tell whether a parameter may take no part in a step.
+
+    All of a model of ours do, unless blocks are left out at random: other ones in each process. What somebody else's
+    network does is not known.
+    """
+    return any(
+        hasattr(part, "survives") or not type(part).__module__.startswith(("cnnlib.models.", "torch.nn."))
+        for part in module.modules()
+    )
 
 
 ALONE = Processes()

@@ -32,12 +32,14 @@ from cnnlib.training.errors import (
     RecipeError,
     TrainingWarning,
     check_at_least,
+    compile_errors_explained,
+    lone_images_explained,
     memory_errors_explained,
 )
 from cnnlib.training.evaluation import Evaluation, check_images, evaluate, evaluate_training_sample
 from cnnlib.training.graphs import STEPS_BEFORE, few_maps, step_for
 from cnnlib.training.interrupts import Interrupts
-from cnnlib.training.network import Model, build
+from cnnlib.training.network import Model, build, layers_of
 from cnnlib.training.progress import Progress
 from cnnlib.training.recipe import Recipe, find_recipe
 from cnnlib.training.run import Point, Run, conditions, title
@@ -110,15 +112,17 @@ def fit(
         The run, with the trained network, in evaluation mode and without gradients, as ``run.module``.
 
     Raises:
-        ArgumentError: if an argument makes no sense, or the network has fewer outputs than there are classes.
+        ArgumentError: if an argument makes no sense, or the network does not suit the images, their classes or the
+            size of a process's share of a batch, or ``torch.compile`` does not work here.
         UnknownBudget: if there is no such budget.
         RecipeError: if the recipe is unknown, the training set smaller than a batch, or a batch cannot be shared.
         DataError: if there are no test images, or an image in a file cannot be read.
         UnknownModel: if there is no such model.
+        BadOption: if it has no such option, or the value is not possible, or has no name to record.
         UnknownDevice: if this machine has no such device.
         CheckpointMismatch: if the checkpoint belongs to another training.
         CheckpointError: if it is damaged or cannot be written, or another training uses it.
-        Diverged: if the loss is infinite, not a number, or above 10,000.
+        Diverged: if the loss is infinite, not a number, or in a step above 10,000.
         OutOfMemory: with the batch size to try.
         ProcessError: if another process was lost, or was started with other settings.
         Interrupted: after Ctrl-C, when the state has been saved.
@@ -148,6 +152,8 @@ def fit(
         with (
             processes.lost_ones_explained(path),
             checkpoints.held(path if processes.is_first else None),
+            compile_errors_explained(),
+            lone_images_explained(processes.count),
             memory_errors_explained(recipe, device),
             memory.kept(device),
             hardware.reproducible(device),
@@ -158,7 +164,7 @@ def fit(
             given = torch.get_num_threads()
             with checkpoints.damage_explained(path):
                 torch.set_num_threads(threads)
-            if threads != given and processes.is_first and not _is_finished(saved):
+            if threads != given and processes.is_first and not (saved and checkpoints.is_finished(saved)):
                 warnings.warn(
                     f"this training goes on with the {threads} thread{'' if threads == 1 else 's'} that it began with, "
                     f"not with {given}: with those it would end with other numbers",
@@ -201,12 +207,12 @@ def finished_network(model: Model, data: Images, recipe: Recipe, checkpoint: Pat
         CheckpointError: if there is none, or it is damaged, or the training is not at its end.
     """
     saved = checkpoints.read(checkpoint)
-    if not saved or not _is_finished(saved):
+    if not saved or not checkpoints.is_finished(saved):
         raise CheckpointError(f"{checkpoint} is not the checkpoint of a finished training; train it to its end first")
     identity, state = saved
     name, overrides, module = build(model, data, seed, settings.device())
-    wanted = _trained(name, overrides, recipe, seed, data)
-    checkpoints.require_same(checkpoint, {key: identity.get(key) for key in wanted}, wanted)
+    wanted = _trained(name, overrides, layers_of(model), recipe, seed, data)
+    checkpoints.require_same(checkpoint, {key: identity[key] for key in wanted if key in identity}, wanted)
     with checkpoints.damage_explained(checkpoint):
         module.load_state_dict(state["module"])
     return module.eval()
@@ -215,23 +221,24 @@ def finished_network(model: Model, data: Images, recipe: Recipe, checkpoint: Pat
 def _begun(path: Path) -> checkpoints.Saved | None:
     """Return what a checkpoint holds, if there is one. Unless its training is over, it can be written."""
     saved = checkpoints.read(path)
-    if not saved or not _is_finished(saved):
+    if not saved or not checkpoints.is_finished(saved):
         checkpoints.check_can_be_written(path)
     return saved
 
 
-def _is_finished(saved: checkpoints.Saved) -> bool:
-    return bool(saved[1].get("train"))
-
-
-def _trained(model: str, overrides: dict[str, Any], recipe: Recipe, seed: int, data: Images) -> dict[str, Any]:
+def _trained(
+    model: str, overrides: dict[str, Any], layers: dict[str, str], recipe: Recipe, seed: int, data: Images
+) -> dict[str, Any]:
     """Return what is trained how and on what, wherever that is."""
     return {
         "model": model,
         "overrides": overrides,
+        "layers": layers,
         "recipe": recipe.as_dict(),
         "seed": seed,
         "data": data.fingerprint,
+        "mean": [float(value) for value in data.mean],
+        "std": [float(value) for value in data.std],
     }
 
 
@@ -263,6 +270,7 @@ class _Training:
         self.model, self.overrides, self.module = build(model, data, seed, self.device)
         if sync_bn and processes.count > 1:
             self.module = nn.SyncBatchNorm.convert_sync_batchnorm(self.module)
+        self.layers = layers_of(model)  # as they are now, so that the same call with the same module finds them again
         self.parameters = sum(parameter.numel() for parameter in self.module.parameters())
         self.compiled = self._compiling_pays() if compiled is None else compiled
         self.step = step_for(self.module, recipe, data, precision, self.compiled, processes)
@@ -276,6 +284,12 @@ class _Training:
         self.timed_images = 0  # by the last of the three
         self.cold_steps = COLD_STEPS.get(self.device.type, 1)
         self.saved_at = 0.0
+        self.made_on = hardware.device_in_words(self.device)
+        self.versions = {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "cnnlib": cnnlib.__version__,
+        }
         self.interrupts = Interrupts(listening=processes.is_first)
 
     def _compiling_pays(self) -> bool:
@@ -375,6 +389,9 @@ class _Training:
                 test = evaluate(self.module, self.data, processes=self.processes)
             if at_end:
                 train = evaluate_training_sample(self.module, self.data, self.processes)
+        for evaluation in filter(None, (test, train)):  # no later step shows what the last one made of the network
+            if not math.isfinite(evaluation.loss):
+                raise self._diverged(self.done, evaluation.loss)
         self.train = train
         self.history.append(
             Point(
@@ -402,7 +419,7 @@ class _Training:
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to continue this training."""
-        return _trained(self.model, self.overrides, self.recipe, self.seed, self.data) | {
+        return _trained(self.model, self.overrides, self.layers, self.recipe, self.seed, self.data) | {
             "parameters": self.parameters,
             "device": self.device.type,
             "precision": self.precision,
@@ -431,6 +448,8 @@ class _Training:
             "training_seconds": self.training_clock.seconds,
             "timed_images": self.timed_images,
             "torch": str(torch.__version__),
+            "device": self.made_on,
+            "versions": self.versions,
         }
         try:
             checkpoints.write(self.path, self.identity, state)
@@ -441,13 +460,15 @@ class _Training:
     def _advice(self) -> str:
         """Say what to do when the state cannot be saved."""
         if self.train:
-            return "the run is finished, and nothing of it is lost; keep it, for the same call would train again"
+            return "the run is finished, and only this copy of it is missing: the same call, or command, trains again"
         start = "continues from what was saved before" if self.path.exists() else "then starts again"
         return f"make room there, and the same call, or command, {start}; or give another path"
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back the state that a checkpoint holds."""
-        if state["torch"] != torch.__version__:
+        if state["train"] and "versions" in state:  # the first versions did not keep them
+            self.made_on, self.versions = state["device"], state["versions"]
+        elif state["torch"] != torch.__version__:
             warnings.warn(
                 f"this training began with torch {state['torch']} and continues with {torch.__version__}: "
                 "it may end with slightly different numbers than in one go",
@@ -536,18 +557,14 @@ class _Training:
             test=Evaluation(last.test_loss, last.test_error, len(self.data.test_labels)),
             seconds=self.clock.seconds,
             images_per_second=self._images_per_second(),
-            device=hardware.device_in_words(self.device),
+            device=self.made_on,
             device_type=self.device.type,
             threads=torch.get_num_threads(),
             precision=self.precision,
             compiled=self.compiled,
             processes=self.processes.count,
             sync_bn=self.sync_bn,
-            versions={
-                "python": platform.python_version(),
-                "torch": str(torch.__version__),
-                "cnnlib": cnnlib.__version__,
-            },
+            versions=self.versions,
             budget=budget,
             module=self.module,
         )

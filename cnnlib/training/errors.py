@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cnnlib.errors import CnnlibError, require_whole
+from cnnlib.errors import CnnlibError, first_line, require_whole
 
 if TYPE_CHECKING:
     import torch
@@ -90,3 +90,40 @@ def memory_errors_explained(recipe: Recipe, device: torch.device) -> Iterator[No
             f"line --batch-size {half} --lr {lr}); it is then no longer the published recipe"
         )
     raise OutOfMemory(f"{device} has not enough memory for batches of {recipe.batch_size}: {advice}")
+
+
+@contextlib.contextmanager
+def lone_images_explained(processes: int) -> Iterator[None]:
+    """Say which batch size batch normalisation needs where each map is one number.
+
+    Raises:
+        ArgumentError: in the place of PyTorch's error.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Expected more than 1 value per channel"):
+            raise
+        least = 2 * processes
+        raise ArgumentError(
+            "batch normalisation needs at least 2 images in each process's share of a batch: give "
+            f"batch_size={least}, on the command line --batch-size {least}, or more"
+        ) from error
+
+
+@contextlib.contextmanager
+def compile_errors_explained() -> Iterator[None]:
+    """Say how to train where ``torch.compile`` does not work, for want of a compiler for example.
+
+    Raises:
+        ArgumentError: in the place of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        raise ArgumentError(
+            f"torch.compile does not work here: {first_line(error)}; train without it, compile=False, on the "
+            "command line without --compile, or with --no-compile"
+        ) from error

@@ -56,7 +56,7 @@ def predict(module: nn.Module, images: Tensor, data: Images, *, batch_size: int 
             the statistics of the batch in evaluation mode, too (:class:`cnnlib.search.shared.SharedNet`).
 
     Raises:
-        ArgumentError: if a batch has no image.
+        ArgumentError: if a batch has no image, or the network puts out no logits, or fewer than there are classes.
     """
     check_at_least(1, batch_size=batch_size)
     device = next(module.parameters()).device
@@ -84,7 +84,7 @@ def evaluate(
 
     Raises:
         ValueError: if there is no such split.
-        ArgumentError: if the network has fewer outputs than there are classes, or a batch has no image.
+        ArgumentError: if the network puts out no logits, or fewer than there are classes, or a batch has no image.
         DataError: if the split is empty, or an image in a file cannot be read.
     """
     if split not in ("test", "train"):
@@ -122,7 +122,6 @@ def _evaluate(
             images = images.to(device, non_blocking=True)
             with SHARED:
                 logits = _logits(module, images, data)
-            check_outputs(logits, data)
             losses.append(F.cross_entropy(logits, labels, reduction="sum"))
             correct.append((logits.argmax(1) == labels).sum())
     sums = torch.stack([torch.stack(values).cpu().double().sum() for values in (losses, correct)])
@@ -137,4 +136,6 @@ def _batch_size(device: torch.device, image_size: Sequence[int]) -> int:
 
 
 def _logits(module: nn.Module, images: Tensor, data: Images) -> Tensor:
-    return module(normalise(images.contiguous(memory_format=torch.channels_last), data.mean, data.std)).float()
+    logits = module(normalise(images.contiguous(memory_format=torch.channels_last), data.mean, data.std))
+    check_outputs(logits, data)
+    return logits.float()

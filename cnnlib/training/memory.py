@@ -50,7 +50,10 @@ def kept(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def relu_in_place(module: nn.Module) -> Iterator[None]:
-    """Within this context each ReLU of a network overwrites its input, where nothing else will read it."""
+    """Within this context each ReLU of a network overwrites its input, where nothing else will read it.
+
+    So neither hooks nor attributes that keep an output see it overwritten, see :func:`~cnnlib.training.calls.calls`.
+    """
     layers = _safe_in_place(module)
     for layer in layers:
         layer.inplace = True

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import numbers
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cnnlib.data import Images
-from cnnlib.measure import DoesNotFit
-from cnnlib.measure.dry_run import own_random_numbers, require_fit
+from cnnlib.measure import BadArgument, DoesNotFit
+from cnnlib.measure.dry_run import on_copy, own_random_numbers, require_fit
 from cnnlib.models import BadOption, card, create
+from cnnlib.models.layers import WithAuxiliary
 from cnnlib.training import hardware
+from cnnlib.training.calls import has_hooks
 from cnnlib.training.errors import ArgumentError
 
 Model = str | tuple[str, Mapping[str, Any]] | nn.Module
 """A registered name, a name with overrides, or a module."""
+ADDRESS = r" at 0x[0-9A-Fa-f]+"
+"""Where in memory something lies. It is another one in every process."""
 
 
 def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[str, dict[str, Any], nn.Module]:
@@ -27,9 +36,9 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
     the data has classes.
 
     Raises:
-        ArgumentError: if it is no network, or does not take the images, or is not for classes.
+        ArgumentError: if it is no network, or has nothing to train, or does not take the images, or is not for classes.
         UnknownModel: if there is no such model.
-        BadOption: if it has no such option, or the value is not possible.
+        BadOption: if it has no such option, or the value is not possible, or has no name to record.
         InputTooSmall: if it has overrides and needs larger images.
     """
     match model:
@@ -51,8 +60,25 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
                 f"model must be a name, such as 'resnet20', a pair of name and overrides, such as "
                 f"('alexnet-cifar', {{'width': 0.5}}), or a network, not {model!r}"
             )
-    overrides = json.loads(json.dumps(dict(overrides), default=_class_name))
-    return name, overrides, module.to(device, memory_format=torch.channels_last)
+    overrides = json.loads(json.dumps(dict(overrides), default=_plain))
+    if isinstance(model, nn.Module):
+        _check_parameters(model)
+    module = module.to(device, memory_format=torch.channels_last)
+    if isinstance(model, nn.Module):
+        _try_own(module, data)
+    return name, overrides, module
+
+
+def layers_of(model: Model) -> dict[str, str]:
+    """Return what tells a module that is passed from others of the same class; name and overrides tell registered ones.
+
+    Layers as they are printed, without addresses in memory, and the names and shapes of what they keep.
+    """
+    if not isinstance(model, nn.Module):
+        return {}
+    kept = {name: getattr(value, "shape", None) for name, value in model.state_dict().items()}
+    text = f"{re.sub(ADDRESS, '', repr(model))} {kept}"
+    return {"digest": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
 def registered(name: str, overrides: Mapping[str, Any]) -> nn.Module:
@@ -79,18 +105,49 @@ def check_channels(name: str, data: Images) -> None:
         )
 
 
-def check_outputs(logits: Tensor, data: Images) -> None:
+def check_outputs(logits: Any, data: Images) -> None:
     """Check that a network has an output for every class: (N, outputs). PyTorch's own error on a GPU ends the process.
 
     Raises:
-        ArgumentError: if it has too few.
+        ArgumentError: if it has too few, or puts out something else.
     """
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        given = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise ArgumentError(f"the network must put out one tensor (images, classes), and puts out {given}")
     outputs, classes = logits.shape[1], len(data.classes)
     if outputs < classes:
         raise ArgumentError(
             f"{data.name} has {classes} classes, and the network {outputs} outputs: give it num_classes={classes} "
             f"(on the command line --set num_classes={classes})"
         )
+
+
+def _check_parameters(module: nn.Module) -> None:
+    """Check that there is something to train, in the format of numbers that weights are kept in."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ArgumentError(f"{type(module).__name__} has nothing to train; let a parameter require its gradient")
+    if any(map(is_lazy, trained)):
+        raise ArgumentError(f"{type(module).__name__} has lazy layers without shapes; run it once on an image before")
+    if not any(parameter.dtype == torch.float32 for parameter in trained):
+        raise ArgumentError(
+            f"{type(module).__name__} has weights in {str(trained[0].dtype).removeprefix('torch.')}, and they are "
+            "trained in float32; convert it, module.float(), and give fit the precision to compute in"
+        )
+
+
+def _try_own(module: nn.Module, data: Images) -> None:
+    """Try a module that was passed on two images without data, unless it needs its hooks or cannot be copied."""
+    if any(isinstance(part, torch.jit.ScriptModule) or has_hooks(part) for part in module.modules()):
+        return
+    try:
+        with torch.no_grad():
+            output = on_copy(module, data.image_size, lambda net, images: net.train()(images), batch_size=2)
+    except (BadArgument, DoesNotFit) as error:
+        raise ArgumentError(f"{type(module).__name__} cannot be trained: {error}") from error
+    except Exception:  # copying and running it is its own code, which may do anything
+        return
+    check_outputs(output.logits if isinstance(output, WithAuxiliary) else output, data)
 
 
 def _try(module: nn.Module, name: str, overrides: Mapping[str, Any], data: Images) -> None:
@@ -115,7 +172,21 @@ def _torch_class(value: Any) -> Any:
     return getattr(nn, value[3:])
 
 
-def _class_name(value: Any) -> str:
-    """Return ``"nn.Tanh"`` for the class; the inverse of :func:`_torch_class`."""
+def _plain(value: Any) -> bool | int | float | str:
+    """Return what JSON knows for a value that it does not: ``"nn.Tanh"`` for the class, see :func:`_torch_class`.
+
+    Raises:
+        BadOption: if it has no name that stays.
+    """
+    for kind, plain in ((np.bool_, bool), (numbers.Integral, int), (numbers.Real, float)):
+        if isinstance(value, kind):
+            return plain(value)
     name = getattr(value, "__name__", None)
-    return f"nn.{name}" if name and getattr(nn, name, None) is value else repr(value)
+    if name and getattr(nn, name, None) is value:
+        return f"nn.{name}"
+    if re.search(ADDRESS, repr(value)):
+        raise BadOption(
+            f"{value!r} has no name by which a record or a checkpoint could know it; give a class such as nn.Tanh, or "
+            "functools.partial(nn.LeakyReLU, 0.1)"
+        )
+    return repr(value)

@@ -125,7 +125,7 @@ class Recipe:
         accepted, convert, words = _KINDS[kind]
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
             raise RecipeError(f"recipe {self.name!r}: {name} must be {words}, not {value!r}")
-        return value if isinstance(value, bool | int | float | str) else convert(value)
+        return value if type(value) in (bool, int, float, str) else convert(value)
 
     def replace(self, **changes: Any) -> Recipe:
         """Return a copy with other values. Its name says what was changed, so that it never passes for the original.
@@ -136,11 +136,12 @@ class Recipe:
         unknown = changes.keys() - {field.name for field in dataclasses.fields(self)}
         if unknown:
             raise RecipeError(f"a recipe has no {' or '.join(sorted(unknown))}; see help(cnnlib.Recipe)")
-        changed = {key: value for key, value in changes.items() if getattr(self, key) != value}
-        telling = [f"{key}={value}" for key, value in changed.items() if key not in WORDS]
+        changed = dataclasses.replace(self, **changes)
+        values = {key: getattr(changed, key) for key in changes if key not in WORDS}
+        telling = [f"{key}={value}" for key, value in values.items() if value != getattr(self, key)]
         if telling and "name" not in changes:
-            changed["name"] = ", ".join([self.name, *telling])
-        return dataclasses.replace(self, **changed)
+            return dataclasses.replace(changed, name=", ".join([self.name, *telling]))
+        return changed
 
     @property
     def origin(self) -> Recipe | None:

@@ -1,3 +1,4 @@
+import math
 import re
 from dataclasses import replace
 
@@ -29,6 +30,12 @@ def test_one_line_names_the_set_and_its_sizes(data):
     assert str(data) == repr(data) == line
 
 
+@pytest.mark.parametrize(("channels", "said"), [(1, "32x32 grey, 10"), (2, "32x32 of 2 channels, 10")])
+def test_other_images_are_not_called_coloured(data, channels, said):
+    part = {name: getattr(data, name)[:, :channels] for name in ("train_images", "test_images")}
+    assert said in str(replace(data, **part, mean=data.mean[:channels], std=data.std[:channels]))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -47,6 +54,10 @@ def test_one_line_names_the_set_and_its_sizes(data):
         (lambda d: {"train_labels": d.train_labels + 1}, "indices into 10 classes, 0 to 9, not 1 to 10"),
         (lambda d: {"test_labels": d.test_labels - 1}, "indices into 10 classes, 0 to 9, not -1 to 8"),
         (lambda d: {"mean": (0.5,)}, "mean must be one number for each of 3 channels, not (0.5,)"),
+        (lambda d: {"mean": (125, 123, 114)}, "mean must lie in [0, 1], as pixels divided by 255 do, not (125, 123, "),
+        (lambda d: {"mean": (0.5, math.nan, 0.5)}, "mean must lie in [0, 1]"),
+        (lambda d: {"std": (0.2, 0.0, 0.2)}, "std must be positive and finite, not (0.2, 0.0, 0.2)"),
+        (lambda d: {"std": (0.2, math.inf, 0.2)}, "std must be positive and finite, not (0.2, inf, 0.2)"),
     ],
 )
 def test_images_and_labels_that_no_training_could_use(data, change, message):

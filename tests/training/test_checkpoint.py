@@ -12,6 +12,7 @@ from pathlib import Path
 import filelock
 import pytest
 import torch
+from torch import nn
 
 from cnnlib.training import (
     CheckpointError,
@@ -23,6 +24,7 @@ from cnnlib.training import (
     engine,
     evaluation,
     fit,
+    network,
 )
 from cnnlib.training import step as step_module
 
@@ -203,6 +205,54 @@ def test_another_trainings_checkpoint_is_refused(data, recipe, tmp_path, monkeyp
     assert path.read_bytes() == content, "the other training's checkpoint is left as it was"
 
 
+def make_net(activation=nn.ReLU, kernel=3):
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Conv2d(3, 8, kernel), activation(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+@pytest.mark.parametrize("other", [{"activation": nn.Tanh}, {"activation": nn.Identity}, {"kernel": (1, 9)}])
+def test_the_checkpoint_of_another_module_of_the_same_class_and_size_is_refused(data, recipe, tmp_path, other):
+    recipe = recipe.limited(steps=1)
+    run = train(data, recipe, model=make_net(), checkpoint=tmp_path / "x")
+    assert sum(p.numel() for p in make_net(**other).parameters()) == run.parameters
+    with pytest.raises(CheckpointMismatch, match=r"training: layers.digest is '\w+' there and '\w+' here\. Give"):
+        train(data, recipe, model=make_net(**other), checkpoint=tmp_path / "x")
+    assert_same(train(data, recipe, model=make_net(), checkpoint=tmp_path / "x"), run)
+
+
+@pytest.mark.parametrize("change", [{"mean": (0.4, 0.4, 0.4)}, {"std": (0.2, 0.2, 0.2)}], ids=str)
+def test_a_checkpoint_of_images_normalised_otherwise_is_refused(data, recipe, tmp_path, change):
+    ((name, values),) = change.items()
+    train(data, recipe.limited(steps=1), checkpoint=tmp_path / "x")
+    with pytest.raises(CheckpointMismatch, match=rf"{name} is \[.*\] there and \[{values[0]}, .*\] here"):
+        train(dataclasses.replace(data, **change), recipe.limited(steps=1), checkpoint=tmp_path / "x")
+
+
+def test_the_shapes_of_what_is_kept_tell_modules_apart():
+    class Holds(nn.Module):
+        def __init__(self, *shape):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(shape))
+
+    one, two = Holds(2, 3), Holds(3, 2)
+    assert repr(one) == repr(two)
+    assert network.layers_of(one) != network.layers_of(two)
+
+
+def test_where_something_lies_in_memory_makes_no_other_module():
+    class Says(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.function = lambda x: x
+
+        def extra_repr(self):
+            return repr(self.function)
+
+    one, two = Says(), Says()
+    assert repr(one) != repr(two)
+    assert network.layers_of(one) == network.layers_of(two) != network.layers_of(nn.Sequential(one))
+
+
 def test_a_checkpoint_with_synchronised_normalisation_is_refused_without(data, recipe, tmp_path):
     train(data, recipe.limited(steps=1), checkpoint=tmp_path / "x")
     identity, state = checkpoint.read(tmp_path / "x")
@@ -214,14 +264,15 @@ def test_a_checkpoint_with_synchronised_normalisation_is_refused_without(data, r
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped"])
 def test_a_damaged_file_is_named(data, recipe, tmp_path, damage):
     path = tmp_path / "run.checkpoint"
-    train(data, recipe, checkpoint=path)
+    run = train(data, recipe, checkpoint=path)
     content = bytearray(path.read_bytes())
     if damage == "empty":
         content = b""
     elif damage == "truncated":
         content = content[: len(content) // 2]
     elif damage == "flipped":
-        content[len(content) // 2] ^= 1
+        weights = [*run.module.parameters()][-1].detach().numpy().tobytes()
+        content[content.index(weights)] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"run.checkpoint is damaged.*delete it"):
         train(data, recipe, checkpoint=path)
@@ -328,6 +379,21 @@ def test_a_checkpoint_of_the_first_versions_is_continued(data, recipe, tmp_path)
     again = train(data, short, checkpoint=path)
     assert (again.train, again.test) == (run.train, run.test)
     assert again.images_per_second == pytest.approx(short.batch_size / run.seconds)
+
+
+def test_a_checkpoint_that_knows_nothing_of_layers_and_normalisation_is_continued(data, recipe, tmp_path, monkeypatch):
+    path, whole = tmp_path / "x", train(data, recipe, model=make_net())
+    with monkeypatch.context() as patch:
+        die_at(patch, 9)
+        with pytest.raises(Killed):
+            train(data, recipe, model=make_net(), checkpoint=path)
+    identity, state = checkpoint.read(path)
+    checkpoint.write(path, {key: identity[key] for key in identity.keys() - checkpoint.LATER}, state)
+    assert_same(train(data, recipe, model=make_net(), checkpoint=path), whole)
+    identity, state = checkpoint.read(path)
+    assert identity.keys() > set(checkpoint.LATER), "from now on it does"
+    checkpoint.write(path, {key: identity[key] for key in identity.keys() - checkpoint.LATER}, state)
+    assert engine.finished_network(make_net(), data, recipe, path)
 
 
 def test_nothing_in_a_checkpoint_is_executed(data, recipe, tmp_path):
@@ -457,6 +523,14 @@ def test_divergence_leaves_no_checkpoint_to_diverge_again(data, recipe, tmp_path
     assert not (tmp_path / "x").exists()
 
 
+def test_a_last_step_that_ends_in_no_numbers_is_no_finished_run(data, recipe, tmp_path):
+    """Its own loss is that before the update, and only the evaluation shows what the update made of the weights."""
+    recipe = recipe.replace(lr=1e38, warmup=0.0, milestones=()).limited(steps=1)
+    with pytest.raises(Diverged, match=r"the loss is (nan|inf) at step 1 of 1 \(learning rate 1e\+38, seed 0\)"):
+        train(data, recipe, checkpoint=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def interrupt_in(monkeypatch, owner, name, calls):
     """Send Ctrl-C to this process within a call of a function, before it does its work."""
     count, function = [0], getattr(owner, name)
@@ -526,13 +600,33 @@ def test_another_version_of_pytorch_is_a_warning(data, recipe, tmp_path, monkeyp
     path = tmp_path / "x"
     with monkeypatch.context() as patch:
         patch.setattr(torch, "__version__", "2.0.0")
-        train(data, recipe, checkpoint=path)
+        die_at(patch, 9)
+        with pytest.raises(Killed):
+            train(data, recipe, checkpoint=path)
     with pytest.warns(UserWarning, match=r"began with torch 2.0.0"):
         train(data, recipe, checkpoint=path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(data, recipe, checkpoint=tmp_path / "y")
         train(data, recipe, checkpoint=tmp_path / "y")
+
+
+def test_a_finished_run_names_the_machine_and_versions_that_made_it(data, recipe, tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "2.0.0")
+        patch.setattr(engine.hardware, "device_in_words", lambda device: "another machine")
+        made = train(data, recipe.limited(steps=1), checkpoint=path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = train(data, recipe.limited(steps=1), checkpoint=path)
+    assert (again.device, again.versions) == (made.device, made.versions)
+    assert (again.device, again.versions["torch"]) == ("another machine", "2.0.0")
+    identity, state = checkpoint.read(path)
+    del state["device"], state["versions"]
+    checkpoint.write(path, identity, state)
+    with pytest.warns(TrainingWarning, match=r"began with torch 2.0.0"):  # the first versions did not keep them
+        assert train(data, recipe.limited(steps=1), checkpoint=path).versions["torch"] == torch.__version__
 
 
 def test_a_path_where_one_may_not_look_is_said(tmp_path, monkeypatch):

@@ -107,6 +107,14 @@ def folder(recipe, tmp_path_factory):
             def forward(self, x):
                 return self.head(self.blocks(x).mean((2, 3)))
 
+        class Idle(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.used, self.idle = make_plain(), nn.Linear(3, 3)
+
+            def forward(self, x):
+                return self.used(x)
+
         def error_of(**options):
             try:
                 fit(make_plain(), data, progress=False, **{"recipe": recipe} | options)
@@ -114,7 +122,7 @@ def folder(recipe, tmp_path_factory):
                 return f"{type(error).__name__}: {error}"
 
         torch.manual_seed(rank)  # DistributedDataParallel makes the weights equal
-        nets = {"plain": make_plain(), "tiny": Tiny(), "skipping": Skipping()}
+        nets = {"plain": make_plain(), "tiny": Tiny(), "skipping": Skipping(), "idle": Idle()}
         for name, net in nets.items():
             run = fit(net, data, recipe, precision="fp32", checkpoint=f"{name}{rank}.checkpoint", progress=True)
             run.save(f"{name}{rank}.json")
@@ -148,7 +156,7 @@ def test_two_processes_have_the_learning_curve_of_one(folder, data, recipe, plai
         torch.testing.assert_close(weights[key], value, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["plain", "tiny", "skipping"])
+@pytest.mark.parametrize("name", ["plain", "tiny", "skipping", "idle"])
 def test_all_processes_end_with_the_same(folder, name):
     first, second = (Run.load(folder / f"{name}{rank}.json") for rank in (0, 1))
     assert curve(first) == curve(second)

@@ -1,10 +1,12 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import math
 import re
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional as F
 
 import cnnlib
@@ -30,10 +33,13 @@ from cnnlib.training import (
     batches,
     engine,
     evaluate,
+    evaluation,
     fit,
     hardware,
 )
 from cnnlib.training import step as step_module
+from cnnlib.training.errors import lone_images_explained
+from cnnlib.training.network import build
 
 SMALL = ("alexnet-cifar", {"width": 0.125})
 SMALL_RESNET = "resnet20"
@@ -445,6 +451,125 @@ def test_a_network_that_puts_out_no_classes_is_refused(data, recipe):
 def test_a_network_with_fewer_outputs_than_classes_is_refused(data, recipe, model):
     with pytest.raises(ArgumentError, match="CIFAR-10 has 4 classes, and the network 3 outputs: give it num_classes=4"):
         train(model, data, recipe)
+
+
+class Puts(nn.Module):
+    """A network that puts out something else than logits."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.body, self.form = nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), form
+
+    def forward(self, x):
+        return self.form(self.body(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: nn.Flatten(), "Flatten has nothing to train; let a parameter require its gradient"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).requires_grad_(False), "has nothing to train"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).double(), r"weights in float64, .* module\.float\(\)"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), "has lazy layers without shapes; run it once"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 16), nn.Flatten()), "Sequential cannot be trained: .* got 3 channels"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 17), nn.Flatten()), "the smallest square input that it takes is 17x17"),
+        (lambda: nn.Conv2d(3, 4, 16), r"must put out one tensor \(images, classes\), .* a tensor \(2, 4, 1, 1\)"),
+        (lambda: Puts(lambda x: x[:, 0]), r"a tensor \(2,\)"),
+        (lambda: Puts(lambda x: (x, x)), "puts out a tuple"),
+        (lambda: Puts(lambda x: {"logits": x}), "puts out a dict"),
+    ],
+)
+def test_a_network_of_ones_own_that_does_not_suit_is_refused(data, recipe, tmp_path, model, message):
+    with pytest.raises(ArgumentError, match=message):
+        train(model(), data, recipe, checkpoint=tmp_path / "x")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("form", [lambda x: (x, x), lambda x: x[:, :3]])
+def test_what_is_no_answer_cannot_be_evaluated(data, form):
+    for asked in (lambda net: evaluate(net, data), lambda net: evaluation.predict(net, data.test_images, data)):
+        with pytest.raises(ArgumentError, match="the network"):
+            asked(Puts(form))
+
+
+class OwnHeads(nn.Module):
+    auxiliary_weight = 0.3
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+
+    def forward(self, x):
+        logits = self.body(x)
+        return layers.WithAuxiliary(logits, (logits,)) if self.training else logits
+
+
+def make_dependent_on_a_hook():
+    net = nn.Sequential(nn.Linear(768, 4))
+    net.register_forward_pre_hook(lambda _, images: images[0].flatten(1))
+    return net
+
+
+def make_impossible_to_copy():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    net.lock = threading.Lock()
+    return net
+
+
+def make_with_a_script():
+    return nn.Sequential(nn.Flatten(), torch.jit.trace(nn.Linear(768, 4), torch.zeros(1, 768)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    "make",
+    [OwnHeads, make_dependent_on_a_hook, make_impossible_to_copy, make_with_a_script],
+    ids=lambda make: make.__name__,
+)
+def test_a_network_of_ones_own_that_suits_is_trained(data, recipe, make):
+    assert train(make(), data, recipe.limited(steps=2)).steps == 2
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_a_single_image_cannot_be_normalised_in_batches(data, recipe, monkeypatch, processes):
+    net = nn.Sequential(nn.Conv2d(3, 4, 16), nn.BatchNorm2d(4), nn.Flatten())
+    monkeypatch.setattr(engine.Processes, "check_batch", lambda *_: None)
+    with pytest.raises(ArgumentError, match=r"at least 2 images in each process's share .* --batch-size 2, or more"):
+        train(net, data, recipe.replace(batch_size=1))
+    with pytest.raises(ArgumentError, match=f"batch_size={2 * processes}"), lone_images_explained(processes):
+        net(torch.zeros(1, 3, 16, 16))
+    with pytest.raises(ValueError, match=r"^something else$"), lone_images_explained(processes):
+        raise ValueError("something else")
+
+
+def test_compilation_that_does_not_work_is_one_clear_error(data, recipe, monkeypatch):
+    def fail(*_):
+        raise TorchDynamoException("no working C++ compiler found\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    with pytest.raises(
+        ArgumentError, match=r"does not work here: no working C\+\+ compiler found; .*compile=False, on"
+    ):
+        train(SMALL, data, recipe, compile=True)
+
+
+def test_values_of_numpy_are_recorded_as_numbers(data, recipe):
+    given = {"num_classes": np.int64(4), "width": np.float32(0.125), "dropout": np.float64(0.5)}
+    run = train(("alexnet-cifar", given), data, recipe.limited(steps=1))
+    assert run.overrides == {"num_classes": 4, "width": 0.125, "dropout": 0.5}
+    _, overrides, _ = build(("densenet-40-12", {"memory_efficient": np.True_}), data, 0, torch.device("cpu"))
+    assert overrides["memory_efficient"] is True
+
+
+def test_a_value_without_a_name_that_stays_is_refused(data, recipe, tmp_path):
+    def leaky():
+        return nn.LeakyReLU(0.1)
+
+    with pytest.raises(BadOption, match=r"leaky at 0x\w+> has no name by which .*; give a class such as nn.Tanh, or"):
+        train(("alexnet-cifar", {"width": 0.125, "activation": leaky}), data, recipe, checkpoint=tmp_path / "x")
+    assert not [*tmp_path.iterdir()]
+    named = {"width": 0.125, "activation": functools.partial(nn.LeakyReLU, 0.1)}
+    assert "LeakyReLU'>, 0.1)" in train(("alexnet-cifar", named), data, recipe.limited(steps=1)).overrides["activation"]
 
 
 def test_an_activation_that_does_not_exist(data, recipe):

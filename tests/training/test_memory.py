@@ -9,6 +9,7 @@ from torch import nn
 
 from cnnlib.models import create
 from cnnlib.training import memory
+from cnnlib.training.calls import relus_after_batch_norm
 
 CPU = torch.device("cpu")
 
@@ -102,6 +103,50 @@ class ByKeyword(nn.Module):
 
 def test_a_call_by_keyword_is_read_too():
     assert in_place(ByKeyword()) == [True]
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ],
+)
+@pytest.mark.parametrize(("place", "expected"), [("0.1", [False, True]), ("0", [False, True]), ("1", [False, True])])
+def test_what_a_hook_sees_is_not_overwritten(hook, place, expected):
+    """At the layer before, at a part that ends with it, and at the ReLU. Tracing shows the hook nothing."""
+    module = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), nn.ReLU(), nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
+    )
+    seen = []
+    assert relus_after_batch_norm(module)
+    getattr(module.get_submodule(place), hook)(lambda *_: seen.append(1))
+    assert in_place(module) == expected
+    assert not relus_after_batch_norm(module)
+    assert seen == []
+
+
+class Keeps(nn.Module):
+    """What its normalisation puts out can be asked for later."""
+
+    def __init__(self, in_a_list):
+        super().__init__()
+        self.conv, self.norm, self.relu = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU()
+        self.in_a_list = in_a_list
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        self.kept = [y] if self.in_a_list else y
+        return self.relu(y)
+
+
+@pytest.mark.parametrize("in_a_list", [False, True])
+def test_what_a_network_keeps_is_not_overwritten(in_a_list):
+    module = Keeps(in_a_list)
+    assert in_place(module) == [False]
+    assert not hasattr(module, "kept"), "nothing is left of the tracing"
 
 
 def test_a_layer_that_was_in_place_stays_so():

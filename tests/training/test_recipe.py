@@ -142,6 +142,15 @@ def test_numbers_of_numpy_are_kept_as_pythons_own():
     recipe = Recipe(**GOOD | given)
     assert recipe == Recipe(**GOOD | {"batch_size": 128, "lr": 0.5, "milestones": (0.25, 0.5), "augment": True})
     assert json.loads(json.dumps(recipe.as_dict()))["batch_size"] == 128
+    assert [type(milestone) for milestone in recipe.milestones] == [float, float]
+
+
+@pytest.mark.parametrize("milestones", [[0.5, 0.75], np.array([0.5, 0.75])])
+def test_the_same_values_in_another_form_change_no_recipe(milestones):
+    recipe = RECIPES["resnet-cifar"]
+    assert recipe.replace(milestones=milestones, lr=np.float64(0.1), batch_size=np.int64(128)) == recipe
+    changed = recipe.replace(milestones=np.array([0.25, 0.5]), batch_size=np.int64(64))
+    assert changed.name == "resnet-cifar, milestones=(0.25, 0.5), batch_size=64"
 
 
 def test_a_changed_recipe_never_passes_for_the_original():

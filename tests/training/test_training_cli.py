@@ -111,6 +111,42 @@ def test_a_run_that_cannot_be_saved_is_shown_and_can_be_saved_later(cnn, tmp_pat
     assert sorted(path.suffix for path in (tmp_path / "runs").iterdir()) == [".json", ".pt"]
 
 
+def fill_the_disk(monkeypatch):
+    """So that not even the finished run is in the checkpoint."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+
+
+def fill_the_disk_before_the_end(monkeypatch):
+    """So that the checkpoint is that of an earlier step."""
+    save = torch.save
+
+    def full(content, file):
+        if "format" not in content:
+            raise OSError(28, "No space left on device")
+        content["state"]["train"] = None
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", full)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "options"),
+    [(fill_the_disk, []), (fill_the_disk_before_the_end, []), (fill_the_disk, ["--no-checkpoint"])],
+)
+def test_nothing_is_promised_from_a_checkpoint_that_does_not_hold_the_run(cnn, monkeypatch, prepare, options):
+    prepare(monkeypatch)
+    status, out, err = cnn(*SMALL, *options)
+    assert status == 2
+    assert "test error" in out
+    assert re.search("No space left on device; the weights are lost; make room there, or choose .*, --out DIR", err)
+    assert "saves them" not in err
+    assert "nothing of it is lost" not in err
+
+
 def test_a_reader_that_goes_away_takes_no_weights_with_it(cnn, tmp_path, monkeypatch):
     def cut_off(*_, file=None, **__):
         if file is None:
@@ -156,6 +192,7 @@ def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
         (["train", "resnet20", "--precision", "fp8"], "fp32, bf16, fp16, not 'fp8'"),
         (["train", "resnet20", "--epochs", "inf"], "epochs must be positive and finite, not inf"),
         (["train", "alexnet-cifar", "--batch-size", "16", "--set", "num_classes=3"], "num_classes=4"),
+        (["train", "mobilenet-v1-0.25", "--batch-size", "1", "--steps", "1"], "at least 2 images .* --batch-size 2,"),
         (["bench", "--rounds", "0"], "rounds must be at least 1, not 0"),
         (["train", "resnet20", "--device", "gpu"], "no device 'gpu' here"),
         (["bench", "--data", "imagenet"], "images in memory: choose one of cifar10, cifar100, shapes10"),

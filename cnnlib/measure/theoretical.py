@@ -374,7 +374,7 @@ _RULES: dict[str, Callable[..., _Map]] = {
 
 # Each unit of the result reads the units at its own position only, perhaps of several channels.
 _POINTWISE_NAMES = """
-add iadd sub isub rsub mul imul multiply div truediv itruediv true_divide pow neg abs exp log sqrt rsqrt square
+add sub rsub mul multiply div truediv true_divide pow neg abs exp log sqrt rsqrt square
 clamp clip maximum minimum where lerp
 relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardtanh hardswish hardsigmoid logsigmoid softplus
 softsign softshrink hardshrink threshold prelu rrelu
@@ -442,8 +442,9 @@ def _writes(operation: Callable) -> Callable[[_Proxy, Any], fx.Proxy]:
     return lambda self, other: self.tracer.create_proxy("call_function", operation, (self, other), {})
 
 
-for _operation in (operator.iadd, operator.isub, operator.imul, operator.itruediv):
-    setattr(_Proxy, f"__{_operation.__name__}__", _writes(_operation))
+_WRITES = {"iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "truediv"}
+for _name in _WRITES:
+    setattr(_Proxy, f"__{_name}__", _writes(getattr(operator, _name)))
 
 
 class _Tracer(fx.Tracer):
@@ -514,7 +515,8 @@ class _Walk(fx.Interpreter):
             seen = self._seen(n, function, value, sources, constants)
             self._record(n, n.target, type(self.fetch_attr(n.target)).__name__, value, seen)
         elif called and sources and _holds_tensors(value):
-            in_place, function = function.endswith("_"), function.rstrip("_")  # relu_ writes in place
+            in_place = function.endswith("_") or function in _WRITES  # relu_ writes in place
+            function = _WRITES.get(function, function).rstrip("_")
             same = next((source for source in n.all_input_nodes if self.env[source] is value), None)
             if same in self._maps and not in_place and function not in _POINTWISE:  # a check of the input's size, say
                 self._maps[n], self.row_of[n] = self._maps[same], self.row_of[same]

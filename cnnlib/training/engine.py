@@ -122,7 +122,8 @@ def fit(
         UnknownDevice: if this machine has no such device.
         CheckpointMismatch: if the checkpoint belongs to another training.
         CheckpointError: if it is damaged or cannot be written, or another training uses it.
-        Diverged: if the loss is infinite, not a number, or in a step above 10,000.
+        Diverged: if the loss of a step is infinite, not a number, or above 10,000, or the last step leaves weights that
+            are no numbers.
         OutOfMemory: with the batch size to try.
         ProcessError: if another process was lost, or was started with other settings.
         Interrupted: after Ctrl-C, when the state has been saved.
@@ -389,8 +390,10 @@ class _Training:
                 test = evaluate(self.module, self.data, processes=self.processes)
             if at_end:
                 train = evaluate_training_sample(self.module, self.data, self.processes)
-        for evaluation in filter(None, (test, train)):  # no later step shows what the last one made of the network
-            if not math.isfinite(evaluation.loss):
+        # No later step shows what the last one made of the weights. The loss by itself says nothing in evaluation mode:
+        # in the first steps of a deep net it overflows, since the running statistics are not there yet.
+        for evaluation in filter(None, (test, train)):
+            if not math.isfinite(evaluation.loss) and not all(w.isfinite().all() for w in self.module.parameters()):
                 raise self._diverged(self.done, evaluation.loss)
         self.train = train
         self.history.append(

@@ -15,7 +15,7 @@ from cnnlib.data.augment import normalise
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.errors import check_at_least
 from cnnlib.training.hardware import SHARED, exact_convolutions
-from cnnlib.training.network import check_outputs
+from cnnlib.training.network import check_logits, check_outputs
 
 BATCH_SIZE = {"cpu": 250, "cuda": 2000}
 """Images of 32x32 pixels at a time, of larger ones fewer. On a CPU larger batches leave the caches and are slower."""
@@ -56,7 +56,7 @@ def predict(module: nn.Module, images: Tensor, data: Images, *, batch_size: int 
             the statistics of the batch in evaluation mode, too (:class:`cnnlib.search.shared.SharedNet`).
 
     Raises:
-        ArgumentError: if a batch has no image, or the network puts out no logits, or fewer than there are classes.
+        ArgumentError: if a batch has no image, or the network puts out no logits.
     """
     check_at_least(1, batch_size=batch_size)
     device = next(module.parameters()).device
@@ -122,6 +122,7 @@ def _evaluate(
             images = images.to(device, non_blocking=True)
             with SHARED:
                 logits = _logits(module, images, data)
+            check_outputs(logits, data)
             losses.append(F.cross_entropy(logits, labels, reduction="sum"))
             correct.append((logits.argmax(1) == labels).sum())
     sums = torch.stack([torch.stack(values).cpu().double().sum() for values in (losses, correct)])
@@ -137,5 +138,5 @@ def _batch_size(device: torch.device, image_size: Sequence[int]) -> int:
 
 def _logits(module: nn.Module, images: Tensor, data: Images) -> Tensor:
     logits = module(normalise(images.contiguous(memory_format=torch.channels_last), data.mean, data.std))
-    check_outputs(logits, data)
+    check_logits(logits)
     return logits.float()

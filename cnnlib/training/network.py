@@ -105,15 +105,24 @@ def check_channels(name: str, data: Images) -> None:
         )
 
 
-def check_outputs(logits: Any, data: Images) -> None:
-    """Check that a network has an output for every class: (N, outputs). PyTorch's own error on a GPU ends the process.
+def check_logits(logits: Any) -> None:
+    """Check that a network puts out one tensor (N, outputs).
 
     Raises:
-        ArgumentError: if it has too few, or puts out something else.
+        ArgumentError: if it puts out something else.
     """
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         given = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise ArgumentError(f"the network must put out one tensor (images, classes), and puts out {given}")
+
+
+def check_outputs(logits: Any, data: Images) -> None:
+    """Check that a network has an output for every class. PyTorch's own error on a GPU ends the process.
+
+    Raises:
+        ArgumentError: if it has too few, or puts out something else than logits.
+    """
+    check_logits(logits)
     outputs, classes = logits.shape[1], len(data.classes)
     if outputs < classes:
         raise ArgumentError(

@@ -487,9 +487,13 @@ def test_a_network_of_ones_own_that_does_not_suit_is_refused(data, recipe, tmp_p
 
 @pytest.mark.parametrize("form", [lambda x: (x, x), lambda x: x[:, :3]])
 def test_what_is_no_answer_cannot_be_evaluated(data, form):
-    for asked in (lambda net: evaluate(net, data), lambda net: evaluation.predict(net, data.test_images, data)):
-        with pytest.raises(ArgumentError, match="the network"):
-            asked(Puts(form))
+    with pytest.raises(ArgumentError, match="the network"):
+        evaluate(Puts(form), data)
+
+
+def test_what_is_no_tensor_cannot_be_predicted(data):
+    with pytest.raises(ArgumentError, match=r"the network must put out one tensor .* and puts out a tuple"):
+        evaluation.predict(Puts(lambda x: (x, x)), data.test_images, data)
 
 
 class OwnHeads(nn.Module):

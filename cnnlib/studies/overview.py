@@ -49,7 +49,7 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
         raise StudyError(f"there are no such records of the study {study.name!r}; make some with cnnlib.studies.run")
     if study.probe is not inside or any(record.probe is None for record in records):
         raise StudyError(
-            f"the overview shows what the probe measures that families.inside is; {study.name!r} has another, or none"
+            f"the overview shows what one probe measures (families.inside); {study.name!r} has another, or none"
         )
     groups = {arm: [record for record in records if record.arm == arm] for arm in study.arms}
     groups = {arm: group for arm, group in groups.items() if group}

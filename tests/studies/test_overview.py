@@ -87,5 +87,5 @@ def test_what_cannot_be_shown_is_refused(data):
     with pytest.raises(StudyError, match="probe measures"):
         overview(study, [SimpleNamespace(probe=None, arm="ResNet-20", run=SimpleNamespace(budget="smoke", seed=0))])
     for name in ("degradation", "lesions", "kernel-stacks"):
-        with pytest.raises(StudyError, match=rf"families\.inside is; '{name}' has another, or none"):
+        with pytest.raises(StudyError, match=rf"families\.inside\); '{name}' has another, or none"):
             overview(find_study(name), load_records(find_study(name), "short"))

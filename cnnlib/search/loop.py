@@ -178,12 +178,11 @@ def split(data: ImageSet, train: int, validation: int, seed: int = 0) -> Split:
     """Divide training images at random into a part to train on and one for the rewards. Test images are left out.
 
     Raises:
-        SearchError: if there are too few, or a part is to have none.
+        SearchError: if there are too few, or a part is to have none, or a broken number of them.
         ArgumentError: if ``seed`` is none.
     """
     count = len(data.train_labels)
-    if min(train, validation) < 1:
-        raise SearchError(f"each part needs at least one image, not {train:,} and {validation:,}")
+    require_whole(SearchError, 1, train=train, validation=validation)
     if train + validation > count:
         raise SearchError(
             f"{train:,} and {validation:,} images are wanted, and the training set of {data.name} has {count:,}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,16 @@ def refuse_misnamed(path: Path, name: str) -> None:
     """
     if path.name != name:
         raise RecordError(f"{path} holds the record that belongs in {name}; rename it, or delete it and run again")
+
+
+def refuse_none(records: Sized, folder: Path, budget: str) -> None:
+    """Keep a folder that was mistyped from passing for one whose records were all published.
+
+    Raises:
+        RecordError: if there are no records.
+    """
+    if not records:
+        raise RecordError(f"there are no records of the budget {budget} in {folder}")
 
 
 def refuse_stand_in(run: Run, path: Path) -> None:

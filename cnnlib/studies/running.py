@@ -22,7 +22,7 @@ from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
 from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
-from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records
+from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records, refuse_none
 from cnnlib.studies.study import Arm, Study
 from cnnlib.training import Progress, Run, fit, hardware
 from cnnlib.training.engine import finished_network
@@ -407,11 +407,13 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
     """Copy the records of a study and what goes with them to those that come with the package. Return their paths.
 
     Raises:
-        RecordError: if one is damaged, was measured on a stand-in, or does not fit the study as it is now, or if an
-            ensemble or mixtures are missing, or of other networks. Nothing is copied then. Lengths may be missing.
+        RecordError: if there are none, if one is damaged, was measured on a stand-in, or does not fit the study as it
+            is now, or if an ensemble or mixtures are missing, or of other networks. Nothing is copied then. Lengths
+            may be missing.
     """
     source = user_path(folder) / study.name
     records = load_records(study, budget, folder)
+    refuse_none(records, source, budget)
     averaged = load_ensemble(study, budget, folder) if study.ensemble else None
     mixtures = load_mixtures(study, budget, folder) if study.mixed else None
     if averaged:

@@ -23,7 +23,7 @@ from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, s
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.comparison import NOTHING, comparable, refuse_twice, verdicts, where_and_how_long
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
-from cnnlib.studies.record import SHIPPED, file_name, refuse_different, refuse_misnamed, refuse_stand_in
+from cnnlib.studies.record import SHIPPED, file_name, refuse_different, refuse_misnamed, refuse_none, refuse_stand_in
 from cnnlib.studies.running import in_hand, require_sequences
 from cnnlib.studies.schemas import SEARCH, validate
 from cnnlib.studies.statistics import LEGEND, summarise
@@ -391,9 +391,12 @@ def publish(budget: str, folder: str | Path, *, destination: str | Path | None =
     """Copy the records of a budget to those that come with the package. Return their paths.
 
     Raises:
-        RecordError: if one is damaged, was measured on a stand-in, or is not of the search as it is now.
+        RecordError: if there are none, or if one is damaged, was measured on a stand-in, or is not of the search as it
+            is now. Nothing is copied then.
     """
-    return [run.save(destination or SHIPPED) for run in load_records(budget, folder)]
+    runs = load_records(budget, folder)
+    refuse_none(runs, user_path(folder) / NAME, budget)
+    return [run.save(destination or SHIPPED) for run in runs]
 
 
 def table(runs: Sequence[SearchRun]) -> Table:

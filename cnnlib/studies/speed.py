@@ -122,10 +122,15 @@ class Speed:
 
         The ratio of the multiply-adds says how many times faster the separable convolution would be, if time were
         proportional to them.
+
+        Raises:
+            StudyError: if it was not measured.
         """
         widths = [
             row.channels for row in self.layers if (row.kind, row.batch_size, row.work) == (KINDS[0], batch_size, work)
         ]
+        if not widths:
+            raise StudyError(f"no times of batch {batch_size}, {work}")
         rows = []
         for channels in widths:
             dense, depthwise, pointwise, separable = (self.layer(kind, channels, batch_size, work) for kind in KINDS)
@@ -193,9 +198,12 @@ def load_speeds(folder: str | Path | None = None) -> list[Speed]:
     """Return the records in a folder, CPUs first; without a folder those that come with the package.
 
     Raises:
-        RecordError: if a file holds none.
+        RecordError: if there is no such folder, or a file in it holds none.
     """
-    speeds = [Speed.load(path) for path in sorted(user_path(folder or SHIPPED).glob("*.json"))]
+    folder = user_path(folder or SHIPPED)
+    if not folder.is_dir():
+        raise RecordError(f"there is no folder {folder}")
+    speeds = [Speed.load(path) for path in sorted(folder.glob("*.json"))]
     return sorted(speeds, key=lambda speed: (speed.device_type != "cpu", speed.hardware))
 
 
@@ -219,10 +227,12 @@ def layer_times(
         precision: of all values; default as for :func:`cnnlib.fit`.
 
     Raises:
-        ArgumentError: if there is no such precision, or ``rounds`` is not positive.
+        ArgumentError: if there is no such precision, or a number is not positive.
         UnknownDevice: if this machine has no such device.
     """
     check_at_least(1, rounds=rounds)
+    for width, batch_size in product(channels, batches):
+        check_at_least(1, channels=width, batches=batch_size)
     device = settings.device(device)
     dtype = AUTOCAST[hardware.precision(device, precision)]
     times = []

@@ -226,9 +226,16 @@ def test_an_effort_that_makes_no_search_is_refused(wrong, words):
         dataclasses.replace(EFFORT, **wrong)
 
 
-@pytest.mark.parametrize(("train", "validation"), [(80, 0), (-5, 10)])
-def test_both_parts_need_an_image(images, train, validation):
-    with pytest.raises(SearchError, match=f"at least one image, not {train} and {validation}"):
+@pytest.mark.parametrize(
+    ("train", "validation", "message"),
+    [
+        (80, 0, "validation must be at least 1, not 0"),
+        (-5, 10, "train must be at least 1, not -5"),
+        (80, 2.5, "validation must be a whole number, not 2.5"),
+    ],
+)
+def test_both_parts_need_an_image(images, train, validation, message):
+    with pytest.raises(SearchError, match=message):
         split(images, train, validation)
 
 

@@ -751,6 +751,11 @@ def test_publishing_copies_records_and_ensemble(study, data, tmp_path):
     assert load_ensemble(study, "smoke", tmp_path / "shipped") == averaged
 
 
+def test_where_no_record_lies_nothing_is_published(study, tmp_path):
+    with pytest.raises(RecordError, match=r"there are no records of the budget smoke in .*typo"):
+        publish(study, "smoke", tmp_path / "typo", destination=tmp_path / "shipped")
+
+
 @pytest.mark.parametrize(
     ("changed", "named"), [({"alone": [101, 101]}, "wide, seed 0; wide, seed 1"), ({"seeds": [0, 7]}, "wide, seed 7")]
 )

@@ -244,6 +244,11 @@ def test_publishing(runs, folder, tmp_path):
     assert search.load_records(folder=tmp_path) == runs
 
 
+def test_where_no_record_lies_nothing_is_published(tmp_path):
+    with pytest.raises(RecordError, match=r"there are no records of the budget smoke in .*typo"):
+        search.publish("smoke", tmp_path / "typo", destination=tmp_path)
+
+
 def test_live_searches_are_joined_by_recorded_ones(runs, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "SHIPPED", tmp_path)
     recorded = [dataclasses.replace(run, seed=seed) for run in runs for seed in (0, 1)]

@@ -92,6 +92,17 @@ def test_the_table_sets_fewer_multiply_adds_against_less_time(speed):
         speed.layer("dense 3x3", 5, 2)
 
 
+def test_what_was_not_measured_makes_no_table(speed):
+    with pytest.raises(StudyError, match="no times of batch 7, training"):
+        speed.table(7, "training")
+
+
+@pytest.mark.parametrize(("wrong", "named"), [({"channels": (4, 0)}, "channels"), ({"batches": (1.5,)}, "batches")])
+def test_sizes_that_make_no_layer_are_refused(wrong, named):
+    with pytest.raises(ArgumentError, match=f"{named} must be"):
+        layer_times(device="cpu", precision="fp32", **{**SMALL, **wrong})
+
+
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ArgumentError, match="fp32, bf16, fp16"):
         layer_times(precision="fp8")
@@ -117,7 +128,13 @@ def test_what_is_no_record_is_refused(text, tmp_path):
         Speed.load(path)
 
 
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(RecordError, match=r"there is no folder .*typo"):
+        load_speeds(tmp_path / "typo")
+
+
 def test_shipped_records_are_complete():
+    assert "cpu" in [speed.device_type for speed in load_speeds()]
     for speed in load_speeds():
         assert {(row.channels, row.batch_size) for row in speed.layers} == {(c, b) for c in CHANNELS for b in BATCHES}
         assert speed.nets

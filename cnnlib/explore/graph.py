@@ -6,10 +6,12 @@ dropout), or a whole block, or a place where branches meet.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -269,6 +271,15 @@ _FLATTENING = {"flatten", "view", "reshape", "squeeze"}
 _NORMS = {"batch_norm": "BN", "layer_norm": "LN", "group_norm": "GN", "local_response_norm": "LRN"}
 
 
+def _factor(node: fx.Node) -> str:
+    """Name a multiplication of maps by what is no map: by its number, as a fraction where that is a simple one."""
+    numbers = [value for value in node.args if isinstance(value, (int, float))]
+    if not numbers:
+        return "scale"
+    simple = Fraction(numbers[0]).limit_denominator(12)
+    return f"× {simple}" if math.isclose(simple, numbers[0]) else f"× {numbers[0]:g}"
+
+
 def _describe_function(name: str, node: fx.Node, before: tuple, shape: tuple, sources: int) -> tuple[str, str]:
     if name in _SAME or name == "require_size":
         return "same", ""
@@ -278,7 +289,7 @@ def _describe_function(name: str, node: fx.Node, before: tuple, shape: tuple, so
         return "tail", "dropout"
     if name in _ARITHMETIC:
         kind = _ARITHMETIC[name]
-        return (kind, MERGES[kind]) if sources > 1 else ("tail", "scale" if kind == "mul" else "shift")
+        return (kind, MERGES[kind]) if sources > 1 else ("tail", _factor(node) if kind == "mul" else "shift")
     if name in ("cat", "concat"):
         return ("concat", "concat") if sources > 1 else ("same", "")
     if name in _FLATTENING and len(shape) == 1:

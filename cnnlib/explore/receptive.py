@@ -66,14 +66,17 @@ _LABELS = {
 # The sentences of the caption, for Python's first frame and for the script alike.
 _WORDS = {
     "fits": "The last layer has {n} units. Each sees {r} pixels, and neighbours are {j} apart.",
+    "fits1": "The last layer has {n} units. Each sees one pixel, and neighbours are {j} apart.",
     "once": "The last layer has one unit. It sees {r} pixels.",
+    "once1": "The last layer has one unit. It sees one pixel.",
     "unfit": "Layer {failed} does not fit. Its window spans {span}, but the row below has only {padded}, padding "
     "included. Reduce its kernel or dilation, add padding, or reduce a stride below it.",
     "unit": "Unit {unit} of layer {layer} sees pixels {first} to {last}, counted from 0.",
     "unit1": "Unit {unit} of layer {layer} sees pixel {first}, counted from 0.",
     "outside": "{outside} of these are outside the image.",
+    "outside1": "One of these is outside the image.",
     "none": "It reads nothing but padding.",
-    "holes": "It reads {read} of them; the rest falls between the taps.",
+    "holes": "It reads {read} of them; no path leads to the rest.",
     "path": "One path leads to each pixel.",
     "paths": "From {least} to {most} paths lead to a pixel (bars).",
     "same": "{most} paths lead to each pixel (bars).",
@@ -383,7 +386,7 @@ def _net_view(label: str, layer: int | None = None) -> _View:
 def _result(stack: Stack) -> str:
     if not (failed := stack.failed):
         last = stack.rows[-1]
-        return _WORDS["once" if last.n == 1 else "fits"].format_map(vars(last))
+        return _WORDS[("once" if last.n == 1 else "fits") + ("1" if last.r == 1 else "")].format_map(vars(last))
     k, _, p, d = stack.layers[failed - 1]
     return _WORDS["unfit"].format(failed=failed, span=d * (k - 1) + 1, padded=stack.rows[failed - 1].n + 2 * p)
 
@@ -398,7 +401,7 @@ def _position(stack: Stack, layer: int, unit: int) -> str:
     facts = {"unit": unit, "layer": layer, "first": first, "last": last, "outside": outside, "read": len(counts)}
     keys = ["unit" if row.r > 1 else "unit1"]
     if outside:
-        keys.append("outside")
+        keys.append("outside1" if outside == 1 else "outside")
     if not counts:
         keys.append("none")
     else:
@@ -423,15 +426,20 @@ def _number(value: float) -> str:
 
 
 def _bounds(stack: Stack) -> tuple[float, float]:
-    """Return the left edge and the width of the picture: all units, padding and fields, but for the outermost."""
+    """Return the left edge and the width of the picture.
+
+    It shows all units, padding and fields, but for the outermost, and all of a window that does not fit.
+    """
     ends = []
-    for row, (k, _, p, d) in zip(stack.rows, (*stack.layers, (1, 1, 0, 1)), strict=True):
+    for row, (_, _, p, _) in zip(stack.rows, (*stack.layers, (1, 1, 0, 1)), strict=True):
         if row.n:
             half = (row.r - 1) / 2
-            right = max(row.centre(row.n - 1 + p), row.centre(d * (k - 1) - p))  # the second if the window is too wide
-            ends += [row.start - half, row.centre(-p), row.centre(row.n - 1) + half, right]
+            ends += [row.start - half, row.centre(-p), row.centre(row.n - 1) + half, row.centre(row.n - 1 + p)]
     low = max(-MARGIN, min(ends))
     high = min(stack.size - 1 + MARGIN, max(ends))
+    if stack.failed:
+        below, (k, _, p, d) = stack.rows[stack.failed - 1], stack.layers[stack.failed - 1]
+        low, high = min(low, below.centre(-p)), max(high, below.centre(d * (k - 1) - p))
     return low - 0.7, high - low + 1.4
 
 

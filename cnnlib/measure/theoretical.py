@@ -129,8 +129,9 @@ class ReceptiveField:
 def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = None) -> ReceptiveField:
     """Compute the theoretical receptive field of every step of a network, in evaluation mode.
 
-    ``input_size`` is the shape of one image (channels, height, width). Fields and strides do not depend on it, but for
-    a layer that sees the whole input; without it the sizes of ImageNet, CIFAR and MNIST are tried.
+    ``input_size`` is the shape of one image (channels, height, width). Fields and strides do not depend on it, but
+    behind adaptive pooling and for a layer that sees the whole input; without it the sizes of ImageNet, CIFAR and MNIST
+    are tried.
 
     Raises:
         BadArgument: if ``input_size`` is no shape of one image, if it is left out and none of the usual ones will do,

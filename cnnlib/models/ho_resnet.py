@@ -6,7 +6,7 @@ tableau, and one block serves them all. F is a pre-activated branch of two layer
 scheme's evaluations; the step is 1 in the paper, and a ReLU follows the addition. Where the shape changes, the first
 evaluation reads x itself and all else starts from the shortcut, of option A.
 
-- Written from the equations. In the code that goes with the paper (github.com/zlannnn/HO-ResNet, April 2021) the
+- Written from the equations. In what is probably the first author's code (github.com/zlannnn/HO-ResNet, April 2021) the
   improved Euler method does not run, one scheme of order 2 drops its first evaluation, that of Nystrom weighs k2 where
   it is k3, and that of Verner has a wrong sign. In the first version, of March 2021 like the paper, RK4 is x + k4 / 6.
 - That code halves the image in its first convolution already. Here, as in all ResNets for CIFAR, the stem does not.

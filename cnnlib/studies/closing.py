@@ -49,7 +49,7 @@ QUESTIONS = (
     Question("dropout, on few images", "dropout-and-augmentation", ("dropout", "neither")),
     Question("augmentation, on few images", "dropout-and-augmentation", ("augmentation", "neither")),
     Question("three 3x3 instead of one 7x7", "kernel-stacks", ("three 3x3", "one 7x7")),
-    Question("1x1 bottlenecks, at equal multiply-adds", "inception-modules", ("bottleneck", "naive")),
+    Question("1x1 in Inception, equal multiply-adds", "inception-modules", ("bottleneck", "naive")),
     Question("56 plain layers instead of 20", "degradation", ("plain56", "plain20"), "train_error"),
     Question("shortcuts, at 56 layers", "degradation", ("resnet56", "plain56"), "train_error"),
     Question("branches from zero, 56 layers", "identity-start", ("resnet56, F = 0", "resnet56"), "train_error"),
@@ -88,6 +88,7 @@ def answers_table(questions: Sequence[Question] = QUESTIONS) -> Table:
     notes = [
         f"{LEGEND} A single run has none.",
         "All on CIFAR-10. Rows differ in steps, and many in recipe: compare within a row only.",
+        "These are the records alone. A chapter that trains a seed itself has that one in the place of the record.",
     ]
     if without:
         notes.append(f"Not measured yet: {'; '.join(without)}.")

@@ -150,7 +150,7 @@ def test_functions_are_named_like_modules():
     assert [(card.title, *card.details) for card in cards] == [
         ("input",),
         ("3×3 max pool, /2", "ReLU"),
-        ("2×2 average pool, /2", "scale", "shift"),
+        ("2×2 average pool, /2", "× 2", "shift"),
         ("zero maps up to 8",),
         ("split",),
         ("Sigmoid",),
@@ -159,6 +159,19 @@ def test_functions_are_named_like_modules():
         ("global average pool", "dropout", "flatten"),
         ("output",),
     ]
+
+
+def test_factors_are_written_as_they_are_known():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(3, 1, 1))
+
+        def forward(self, x):
+            return x + 1 / 6 * x.relu() + 0.17 * x.sigmoid() + x.tanh() * self.gain
+
+    details = [card.details[-1] for card in network_graph(Scaled(), (3, 4, 4)) if card.details]
+    assert details == ["× 1/6", "× 0.17", "scale"]
 
 
 def test_depth_draws_blocks_as_cards_and_repeats_once():

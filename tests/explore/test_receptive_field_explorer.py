@@ -162,9 +162,24 @@ def test_caption_counts_what_lies_outside_and_between():
         "Unit 0 of layer 2 sees pixels −2 to 2, counted from 0. 2 of these are outside the image. "
         "From 1 to 2 paths lead to a pixel (bars)."
     )
-    assert "It reads 3 of them; the rest falls between" in receptive._position(Stack(9, ((3, 1, 0, 3),)), 1, 1)
+    assert "It reads 3 of them; no path leads to the rest." in receptive._position(Stack(9, ((3, 1, 0, 3),)), 1, 1)
+    # A stride may leave the last pixel unread, too: here pixel 7, beside the padding of the second layer.
+    left_over = receptive._position(Stack(8, ((3, 2, 0, 1), (3, 1, 1, 1))), 2, 2)
+    assert "sees pixels 2 to 8, counted from 0. One of these is outside the image. It reads 5 of them" in left_over
     assert "nothing but padding" in receptive._position(Stack(9, ((1, 1, 2, 1),)), 1, 0)
     assert "The last layer has one unit. It sees 9 pixels." in repr(receptive_field(start=Stack(9, ((5, 1, 0, 2),))))
+    assert "9 units. Each sees one pixel, and neighbours are 1 apart." in repr(
+        receptive_field(start=Stack(9, ((1, 1, 0, 1),)))
+    )
+    assert receptive._result(Stack(9, ((1, 9, 0, 1),))) == "The last layer has one unit. It sees one pixel."
+
+
+def test_picture_holds_the_whole_window_that_does_not_fit():
+    stack = Stack(24, ((7, 1, 3, 4),) * 6)
+    left, width = receptive._bounds(stack)
+    below, (kernel, _, padding, dilation) = stack.rows[stack.failed - 1], stack.layers[stack.failed - 1]
+    assert left < below.centre(-padding)
+    assert left + width > below.centre(dilation * (kernel - 1) - padding) > 23 + receptive.MARGIN
 
 
 @pytest.mark.parametrize(

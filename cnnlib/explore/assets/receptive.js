@@ -65,12 +65,16 @@ document.querySelectorAll("figure.cnn-field:not([data-live])").forEach((root) =>
   function bounds() {
     const ends = [];
     rows.forEach((row, i) => {
-      const [k, , p, d] = layers[i] || [1, 1, 0, 1], half = (row.r - 1) / 2;
+      const [, , p] = layers[i] || [1, 1, 0, 1], half = (row.r - 1) / 2;
       if (!row.n) return;
-      ends.push(row.start - half, centre(row, -p), centre(row, row.n - 1) + half,
-        Math.max(centre(row, row.n - 1 + p), centre(row, d * (k - 1) - p)));
+      ends.push(row.start - half, centre(row, -p), centre(row, row.n - 1) + half, centre(row, row.n - 1 + p));
     });
-    const low = Math.max(-data.margin, Math.min(...ends)), high = Math.min(size - 1 + data.margin, Math.max(...ends));
+    let low = Math.max(-data.margin, Math.min(...ends)), high = Math.min(size - 1 + data.margin, Math.max(...ends));
+    if (failed) {
+      const [k, , p, d] = layers[failed - 1], below = rows[failed - 1];
+      low = Math.min(low, centre(below, -p));
+      high = Math.max(high, centre(below, d * (k - 1) - p));
+    }
     return [low - 0.7, high - low + 1.4];
   }
 
@@ -147,7 +151,8 @@ document.querySelectorAll("figure.cnn-field:not([data-live])").forEach((root) =>
 
   function result() {
     if (net) return data.notes[net];
-    if (!failed) return words([rows[rows.length - 1].n === 1 ? "once" : "fits"], rows[rows.length - 1]);
+    const last = rows[rows.length - 1];
+    if (!failed) return words([(last.n === 1 ? "once" : "fits") + (last.r === 1 ? "1" : "")], last);
     const [k, , p, d] = layers[failed - 1];
     return words(["unfit"], { failed, span: d * (k - 1) + 1, padded: rows[failed - 1].n + 2 * p });
   }
@@ -159,7 +164,7 @@ document.querySelectorAll("figure.cnn-field:not([data-live])").forEach((root) =>
     const [first, last] = field(row, unit), counts = [...paths(layer, unit)[0].values()];
     const outside = range(first, last + 1).filter((pixel) => pixel < 0 || pixel >= size).length;
     const keys = [row.r > 1 ? "unit" : "unit1"], most = Math.max(...counts), least = Math.min(...counts);
-    if (outside) keys.push("outside");
+    if (outside) keys.push(outside === 1 ? "outside1" : "outside");
     if (!counts.length) keys.push("none");
     else {
       if (counts.length < row.r - outside) keys.push("holes");

@@ -92,7 +92,8 @@ class Table:
         for index, (cell, column) in enumerate(zip(cells, self.columns, strict=True)):
             tag, scope = ("th", f' scope="{scopes[index]}"') if index < len(scopes) else ("td", "")
             number = ' class="cnn-number"' if column.numeric else ""
-            parts.append(f"<{tag}{scope}{number}>{escape(cell)}</{tag}>")
+            content = escape(cell).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")  # a mean keeps its deviation
+            parts.append(f"<{tag}{scope}{number}>{content}</{tag}>")
         return f"<tr>{''.join(parts)}</tr>"
 
 

@@ -59,4 +59,5 @@ def test_html_is_escaped_and_can_be_read_aloud():
     assert '<th scope="col" class="cnn-number">size (kB)</th>' in html
     assert '<tr><th scope="row">x &amp; y</th><td class="cnn-number">5</td><td>wood</td></tr>' in html
     assert "<tfoot>" not in html
+    assert "1.0\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.1 (3)<" in Table("", (WORDS,), [("1.0 ± 0.1 (3)",)])._repr_html_()
     assert "<tfoot><tr>" in Table("", (WORDS,), [("a",)], footer=("total",))._repr_html_()

@@ -46,8 +46,8 @@ def effective_fields(fields: Mapping[str, np.ndarray], row: FieldRow, *, title: 
     bottom, right = middle + row.size / 2
     facts = []
     with matplotlib.rc_context(style.rc()):
-        figure = Figure(figsize=(max(3.6, 2.5 * len(fields)), 4.1), layout="constrained")
-        axes = figure.subplots(2, len(fields), squeeze=False, height_ratios=(2.2, 1), sharex="col")
+        figure = Figure(figsize=(max(3.6, 2.5 * len(fields)), 4.7), layout="constrained")
+        axes = figure.subplots(2, len(fields), squeeze=False, height_ratios=(3, 1), sharex="col")
         for (label, field), above, below in zip(fields.items(), *axes, strict=True):
             size, spread = effective_size(field), effective_spread(field)[1]
             height, width = field.shape
@@ -58,6 +58,7 @@ def effective_fields(fields: Mapping[str, np.ndarray], row: FieldRow, *, title: 
             above.set_title(f"{label}\neffective size {size:.1f} px", fontsize=9.5)
             above.grid(visible=False)
             above.spines[:].set_visible(False)
+            above.tick_params(bottom=False)
             above.set(xlim=(min(-0.5, left) - 1, max(width - 0.5, right) + 1), yticks=[])
             above.set_ylim(max(height - 0.5, bottom) + 1, min(-0.5, top) - 1)
 
@@ -67,6 +68,7 @@ def effective_fields(fields: Mapping[str, np.ndarray], row: FieldRow, *, title: 
             below.fill_between(pixels, columns, step="mid", color=_LIGHT["blue-soft"])
             below.step(pixels, columns, where="mid", color=_LIGHT["blue"], linestyle="-", linewidth=1.2)
             below.plot(pixels, normal, color=_LIGHT["ink"], linestyle=":")
+            below.set_box_aspect(np.ptp(above.get_ylim()) / np.ptp(above.get_xlim()) / 3)  # as wide as the map
             for edge in (left, right):
                 below.axvline(edge, color=_LIGHT["orange"], linestyle="--", linewidth=1.5)
             below.set_yticks([])

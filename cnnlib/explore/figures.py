@@ -330,14 +330,15 @@ def _curve(runs: Sequence[Run], measure: str) -> _Curve:
 
 
 def _draw_curve(axes: Axes, curve: _Curve, index: int) -> None:
-    index %= len(style.ACCENTS)
+    turn, index = divmod(index, len(style.ACCENTS))
     colour = _LIGHT[style.ACCENTS[index]]
     axes.plot(
         curve.epochs,
         curve.mean,
         color=colour,
-        linestyle=style.DASHES[index],
+        linestyle=style.DASHES[(index + 2 * turn) % len(style.DASHES)],  # a colour comes back with another dash,
         marker=style.MARKERS[index],
+        markerfacecolor=_LIGHT["paper"] if turn else colour,  # and its marks are hollow
         markevery=max(1, len(curve.mean) // 8),
     )
     if curve.seeds > 1 and len(curve.mean) == 1:  # a band at one point cannot be seen

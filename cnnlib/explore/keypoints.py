@@ -48,9 +48,12 @@ def joints(figures: PoseSet, found: Tensor | None = None, *, columns: int = 4, t
             x, y = figures.joints[index].T.tolist()
             axes.plot(x, y, "o", markersize=7, fillstyle="none", color=_DARK["gold"], markeredgewidth=1.6)
             if found is None:
-                for name, at in zip(JOINTS, zip(x, y, strict=True), strict=True):
+                for name, at in zip(JOINTS, figures.joints[index], strict=True):
                     label = _LETTERS.get(name) or "".join(word[0] for word in name.split())
-                    axes.text(at[0] + 1.8, at[1] - 1.8, label, size=6.5, color=_LIGHT["ink"], bbox=_BOX)
+                    ways = at - figures.joints[index]  # from the other joints, and most of all from the nearest
+                    away = (ways / ways.norm(dim=1, keepdim=True).clamp_min(0.5) ** 2).sum(0)
+                    to = at + 3.2 * away / away.norm().clamp_min(1e-6)
+                    axes.text(*to.tolist(), label, size=6.5, ha="center", va="center", color=_LIGHT["ink"], bbox=_BOX)
             else:
                 to_x, to_y = found[index].T.tolist()
                 axes.plot([x, to_x], [y, to_y], color=_DARK["orange"], linestyle="-", linewidth=1.4)

@@ -51,9 +51,18 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
         arrow = {"arrowstyle": "->", "color": _LIGHT["orange"], "linewidth": 1.6, "shrinkA": 4, "shrinkB": 4}
         axes.annotate("", *ends, arrowprops=arrow, zorder=4)
         for name in named:
-            one = next(one for one in weights if one.name == name)
-            place = (one.multiply_adds, one.top1_error)
-            axes.annotate(name, place, (5, 4), textcoords="offset points", fontsize=8, bbox=style.BEHIND_TEXT, zorder=5)
+            one = next((one for one in best[1:] if one.name == name), None) or next(w for w in weights if w.name == name)
+            below = one in best[1:]  # the staircase has the marks above it; below it is room, but for its beginning
+            axes.annotate(
+                name,
+                (one.multiply_adds, one.top1_error),
+                (-5, -10) if below else (5, 4),
+                textcoords="offset points",
+                ha="right" if below else "left",
+                fontsize=8,
+                bbox=style.BEHIND_TEXT,
+                zorder=2.5,  # over the lines, under the marks
+            )
         axes.set_xscale("log")
         axes.set_xlabel("multiply-adds for one image")
         axes.set_title("top-1 error on ImageNet, one crop, %")

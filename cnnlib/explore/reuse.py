@@ -109,8 +109,11 @@ def memory_by_depth(lines: Mapping[str, Mapping[int, int]], *, title: str) -> Fi
                 label=name,
             )
         axes.set(xscale="log", yscale="log", xlabel="layers")
-        depths = sorted({depth for by_depth in lines.values() for depth in by_depth})
-        axes.set_xticks(depths, [str(depth) if place % 2 == 0 else "" for place, depth in enumerate(depths)])
+        ticks: list[int] = []
+        for depth in sorted({depth for by_depth in lines.values() for depth in by_depth}):
+            if not ticks or depth > 1.15 * ticks[-1]:  # so that no number lies on another
+                ticks.append(depth)
+        axes.set_xticks(ticks, map(str, ticks))
         axes.minorticks_off()
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} MB")
         axes.set_title(title)

@@ -116,3 +116,9 @@ def test_to_moves_all_four_tensors(data):
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert getattr(moved, name).device.type == "meta"
         assert getattr(data, name).device.type == "cpu"
+
+
+def test_a_subset_keeps_the_order_of_the_set(data):
+    place = {image.numpy().tobytes(): number for number, image in enumerate(data.train_images)}
+    places = [place[image.numpy().tobytes()] for image in data.subset(50).train_images]
+    assert places == sorted(places)

@@ -75,6 +75,17 @@ def test_square_holds_the_effective_field_where_height_and_width_differ(geometry
     assert above.get_ylim() == (size[1] + 0.5, -1.5)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_profile_lies_under_its_map(measured, count):
+    field, row = measured
+    figure = effective_fields({str(number): field for number in range(count)}, row)
+    FigureCanvasAgg(figure).draw()
+    axes = figure.axes
+    for above, below in zip(axes[:count], axes[count:], strict=True):
+        ends = [[one.transData.transform((x, 0))[0] for x in one.get_xlim()] for one in (above, below)]
+        assert ends[0] == pytest.approx(ends[1], abs=4)
+
+
 def test_growth_of_stacked_boxes_is_a_square_root():
     sizes = {depth: 3 * depth**0.5 for depth in (2, 4, 8, 16)}
     figure = effective_growth({"uniform weights": sizes}, {depth: 2 * depth + 1 for depth in sizes})

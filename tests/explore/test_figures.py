@@ -201,6 +201,13 @@ def test_curves_differ_without_colour_and_labels_keep_apart():
     assert all(one.y1 <= other.y0 + 1 for one, other in pairwise(boxes))
 
 
+def test_curves_of_one_colour_differ_in_dash_and_marks():
+    figure = learning_curves({str(seed): [run(seed)] for seed in range(10)}, measures="train_error")
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1]
+    looks = {(line.get_color(), str(line._unscaled_dash_pattern), line.get_markerfacecolor()) for line in lines}
+    assert len(looks) == len(lines) == 10
+
+
 def test_an_error_that_is_measured_once_has_a_bar_beside_curves_over_the_same_epochs():
     runs = [run(seed) for seed in range(3)]
     for one in runs:

@@ -58,6 +58,11 @@ def test_many_lines_begin_again_with_the_first_colour():
     assert axes.lines[5].get_color() == axes.lines[0].get_color()
 
 
+def test_every_tick_has_a_number_and_no_two_are_close():
+    (axes,) = memory_by_depth({"a": {10: 1, 20: 2, 22: 3}, "b": {40: 1, 100: 2}}, title="Memory").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["10", "20", "40", "100"]
+
+
 def test_memory_is_drawn_in_megabytes():
     figure = memory_by_depth({"a": {10: 1_000_000, 20: 4_000_000}, "b": {10: 500_000, 20: 1_000_000}}, title="Memory")
     (axes,) = figure.axes

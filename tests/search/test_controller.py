@@ -156,3 +156,12 @@ def test_a_seed_decides_the_proposals_and_leaves_the_random_state_alone():
     first, again, other = (Policy(TINY, seed=seed).propose(20) for seed in (1, 1, 2))
     assert first == again != other
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_step_follows_the_gradient_of_its_own_rewards_alone():
+    policy = Policy(TINY, seed=0, entropy_weight=0.0)
+    policy.learn(policy.propose(4), [1.0, 0.0, 0.0, 1.0])
+    policy.learn(policy.propose(4), [policy.baseline] * 4)  # worth nothing
+    gradients = [p.grad for p in policy.controller.parameters() if p.grad is not None]
+    assert gradients
+    assert max(grad.abs().max().item() for grad in gradients) < 1e-8

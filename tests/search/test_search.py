@@ -248,3 +248,23 @@ def test_a_seed_is_a_whole_number(images):
 def test_an_unknown_way_is_refused(parts):
     with pytest.raises(SearchError, match="there is no way 'evolution' to search; there are nas, random-own, enas"):
         search("evolution", parts, EFFORT)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_candidate_has_the_reward_of_its_own_cell(way, parts, known_reward):
+    found = search(way, parts, EFFORT)
+    assert len({reward for _, reward in found.candidates}) > 1
+    for plan, reward in found.candidates:
+        assert reward == pytest.approx(identities(plan))
+
+
+def test_the_shared_weights_are_other_ones_for_every_seed(parts, monkeypatch):
+    stems = []
+    monkeypatch.setattr(
+        loop_module._Search,
+        "_train",
+        lambda self, step, *_: stems.append(next(step.module.stem.parameters()).clone()),
+    )
+    for seed in (0, 1):
+        search("enas", parts, EFFORT, seed=seed)
+    assert not torch.equal(stems[0], stems[-1])

@@ -79,3 +79,16 @@ def test_what_cannot_be_averaged_is_refused(runs, four, change, message):
     change(runs)
     with pytest.raises(StudyError, match=message):
         fuse(runs, four)
+
+
+def test_the_gain_is_over_the_best_member(four):
+    right, half = run((3.0, 0.0), (0.0, 3.0), (3.0, 0.0), (0.0, 3.0)), run(*[(1.0, 0.0)] * 4)
+    (both,) = fuse({"half": half, "right": right}, four).fused
+    assert (both.best, both.error, both.gain, both.all_wrong) == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_probabilities_are_averaged_and_not_logits(four):
+    rest = (0.0, 9.0), (9.0, 0.0), (0.0, 9.0)
+    answers = {"a": (0.0, 1.0), "b": (0.0, 1.0), "c": (3.0, 0.0)}
+    fusion = fuse({name: run(first, *rest) for name, first in answers.items()}, four)
+    assert fusion.fused[-1].error == 25.0

@@ -1,6 +1,7 @@
 """Joints of drawn figures: the network, the loss and the measure are right, and what is trained is repeatable."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -156,3 +157,22 @@ def test_runs_of_different_length_are_not_compared(runs):
 def test_a_run_counts_once(runs):
     with pytest.raises(StudyError, match=r"more than one record of 1x1 only seed 0 \(smoke\)"):
         keypoints.table([runs[0], *runs])
+
+
+def test_no_test_figure_is_trained_on(monkeypatch):
+    parts = []
+    monkeypatch.setattr(keypoints, "train", lambda arm, figures, test, *_: parts.append((figures, test)))
+    keypoints.run(budget="smoke", arms=["wasp"], progress=False)
+    shown, tested = ({image.numpy().tobytes() for image in part.images} for part in parts[0])
+    assert (len(shown), len(tested), len(shown & tested)) == (64, 32, 0)
+
+
+def test_the_wanted_bell_has_a_deviation_of_one_cell():
+    joints = torch.full((1, len(JOINTS), 2), keypoints.CELL * 10 + (keypoints.CELL - 1) / 2)  # centre of cell 10
+    bell = keypoints.targets(joints)[0, 0]
+    assert (bell[10, 11] / bell[10, 10]).item() == pytest.approx(math.exp(-1 / 2))
+    assert (bell[12, 10] / bell[10, 10]).item() == pytest.approx(math.exp(-2))
+
+
+def test_each_image_has_deviation_1(figures):
+    torch.testing.assert_close(keypoints.as_input(figures.images).std((1, 2, 3)), torch.ones(32))

@@ -136,3 +136,9 @@ def test_a_study_keeps_the_networks_of_its_mixed_arms(study, data, tmp_path):
     mixtures.save(tmp_path / study.name / mixtures_name("smoke"))
     assert load_mixtures(study, "smoke", tmp_path) == mixtures
     assert run_mixtures(study, again[2:], images) is None
+
+
+def test_the_table_tells_the_best_member_from_the_mean_of_all(four):
+    right, half = ((3.0, 0.0), (0.0, 3.0), (3.0, 0.0), (0.0, 3.0)), [(1.0, 0.0)] * 4
+    (row,) = mix("test", [record("A", 0, *right), record("B", 0, *half)], four).table().rows
+    assert row == ("A + B", "1", "25.00", "0.00", "0.00", "0.00", "0.00")

@@ -368,3 +368,14 @@ def test_the_same_cell_trains_to_the_same_network(images, runs):
     again = search.train(plan, small, "smoke", seed=3, progress=False)
     assert first.history[-1].train_loss == again.history[-1].train_loss
     assert search.train(plan, small, "smoke", seed=4, progress=False).history != first.history
+
+
+def test_the_cell_found_begins_with_other_weights_for_every_seed(images, monkeypatch):
+    nets = []
+    monkeypatch.setattr(search, "fit", lambda net, *_, **__: nets.append(net))
+    plan = search.SPACE.plan((0,) * len(search.SPACE.choices))
+    for seed in (0, 1, 1):
+        search.train(plan, images, "smoke", seed=seed, progress=False)
+    first, other, again = (net.fc.weight for net in nets)
+    assert not torch.equal(first, other)
+    assert torch.equal(other, again)

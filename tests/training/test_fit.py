@@ -710,3 +710,31 @@ def test_no_warnings(tiny, data, recipe):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(tiny, data, recipe)
+
+
+def test_what_a_network_draws_is_another_in_every_step_and_for_every_seed(tiny, data, recipe):
+    begun = []
+    tiny.register_forward_pre_hook(lambda net, _: begun.append(torch.initial_seed()) if net.training else None)
+    for seed in (0, 1):
+        train(tiny, data, recipe, seed=seed)
+    assert len(begun) == len(set(begun)) == 2 * 24
+
+
+def test_a_module_in_evaluation_mode_is_trained_in_training_mode(tiny, data, recipe):
+    before = tiny.norm.running_mean.clone()
+    train(tiny.eval(), data, recipe.limited(steps=1))
+    assert not torch.equal(tiny.norm.running_mean, before)
+
+
+def test_the_training_error_of_a_point_is_the_share_of_wrong_answers(tiny, data):
+    with torch.no_grad():
+        tiny.head.weight.zero_()
+        tiny.head.bias.copy_(torch.tensor([0.0, 50.0, 0.0, 0.0]))  # always class 1, that of a quarter of the images
+    run = train(tiny, data, Recipe("test", batch_size=16, lr=1e-9, epochs=1))
+    assert [point.train_error for point in run.history] == [75.0]
+
+
+def test_the_loss_is_computed_in_single_precision(tiny, data, recipe):
+    step = step_module.Step(tiny, recipe, data, "bf16", compiled=False)
+    loss, _ = step(data.train_images[:16], data.train_labels[:16], lr=0.1)
+    assert loss.dtype == torch.float32

@@ -31,7 +31,7 @@ LEAST_STEPS = {"cpu": 1, "cuda": 1000}
 """A shorter training says nothing about speed: on a GPU it is over before its start no longer counts."""
 DAY = 86_400
 MEASURED = """\
-| Network | Multiply-adds | Hardware | Images/s | An epoch | The paper's recipe |
+| Network | Multiply-adds | Hardware | Images/s | An epoch | The default recipe |
 |---|---:|---|---:|---:|---:|"""
 ESTIMATED = """\
 | Network | Multiply-adds | Hardware | {} |
@@ -52,6 +52,7 @@ class Speed:
     runs: int
     together: int = 1
     steps: int = 0
+    overrides: str = ""
 
 
 @functools.cache
@@ -71,17 +72,18 @@ def speeds(runs: Iterable[Run]) -> list[Speed]:
 
     In a short training the start counts for more, so a network's longest trainings are taken.
     """
-    groups: dict[tuple[str, int, str, int], list[Run]] = {}
+    groups: dict[tuple[str, int, str, str, int], list[Run]] = {}
     for run in runs:
         if run.steps < LEAST_STEPS.get(run.device_type, 1):
             continue
         cost = cost_of(run.model, json.dumps(run.overrides))
-        groups.setdefault((run.hardware, run.together, run.model, cost), []).append(run)
+        overrides = ", ".join(f"{key}={value}" for key, value in run.overrides.items())
+        groups.setdefault((run.hardware, run.together, run.model, overrides, cost), []).append(run)
     chosen: dict[tuple[str, str], Speed] = {}
-    for (hardware, together, model, cost), group in groups.items():
+    for (hardware, together, model, overrides, cost), group in groups.items():
         steps = max(run.steps for run in group)
         values = [run.images_per_second for run in group if run.steps == steps]
-        speed = Speed(model, cost, hardware, median(values), len(values), together, steps)
+        speed = Speed(model, cost, hardware, median(values), len(values), together, steps, overrides)
         place = (hardware, card(model).family)
         if place not in chosen or _weight(speed) > _weight(chosen[place]):
             chosen[place] = speed
@@ -106,19 +108,20 @@ def duration(images: float, images_per_second: float) -> str:
 
 
 def measured(found: Sequence[Speed]) -> str:
-    """The table of what was measured on CIFAR-10, with an epoch and the paper's recipe computed from it."""
+    """The table of what was measured on CIFAR-10, with an epoch and the recipe of ``train`` computed from it."""
     rows = []
     for speed in found:
         recipe = recipe_for(speed.model)
         images = (CIFAR, recipe.steps(CIFAR) * recipe.batch_size)
         cells = (*speed_cells(speed), *(duration(count, speed.images_per_second) for count in images))
-        rows.append(f"| {' | '.join(cells)} |")
+        rows.append(f"| {' | '.join(cells)} (`{recipe.name}`) |")
     return "\n".join([MEASURED, *rows])
 
 
 def speed_cells(speed: Speed) -> tuple[str, ...]:
     cost = f"{speed.multiply_adds / 1e6:,.1f} M"
-    return f"`{speed.model}`", cost, speed.hardware, f"{speed.images_per_second:,.0f}"
+    options = f" ({speed.overrides})" if speed.overrides else ""
+    return f"`{speed.model}`{options}", cost, speed.hardware, f"{speed.images_per_second:,.0f}"
 
 
 def estimated(found: Sequence[Speed]) -> str:

@@ -51,7 +51,7 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
         arrow = {"arrowstyle": "->", "color": _LIGHT["orange"], "linewidth": 1.6, "shrinkA": 4, "shrinkB": 4}
         axes.annotate("", *ends, arrowprops=arrow, zorder=4)
         for name in named:
-            one = next((one for one in best[1:] if one.name == name), None) or next(w for w in weights if w.name == name)
+            one = next(one for one in (*best, *weights) if one.name == name)
             below = one in best[1:]  # the staircase has the marks above it; below it is room, but for its beginning
             axes.annotate(
                 name,

@@ -16,7 +16,7 @@ from cnnlib.settings import BUDGETS
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.record import Record, in_order, load_records
 from cnnlib.studies.statistics import LEGEND, Summary, differ, summarise
-from cnnlib.studies.study import Arm, Study
+from cnnlib.studies.study import Arm, Study, require_study
 from cnnlib.table import Column, Table
 from cnnlib.training import Recipe, Run
 from cnnlib.training.network import registered
@@ -45,8 +45,13 @@ def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequ
     Raises:
         StudyError: if there are none, or if they are not comparable, or if there is no such arm.
     """
-    records = load_records(study) if records is None else records
+    require_study("compare", study)
+    records = load_records(study) if records is None else [*records]
+    if isinstance(arms, str):
+        raise StudyError(f"arms are a sequence, even of one: [{arms!r}]")
     if arms is not None:
+        if not arms:
+            raise StudyError("compare needs at least one arm")
         study = replace(study, arms={label: study.arm(label) for label in arms})
         records = [record for record in records if record.arm in study.arms]
     if not records:
@@ -105,6 +110,7 @@ def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool =
         live: records of one budget.
         other_budgets: add the records of the other budgets too, to set all lengths side by side.
     """
+    require_study("with_recorded", study)
     if not live:
         return []
     first = live[0].run

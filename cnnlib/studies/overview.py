@@ -17,7 +17,7 @@ from cnnlib.studies.errors import StudyError
 from cnnlib.studies.families import inside
 from cnnlib.studies.record import Record, in_order
 from cnnlib.studies.statistics import summarise
-from cnnlib.studies.study import Arm, Study
+from cnnlib.studies.study import Arm, Study, require_study
 from cnnlib.table import Column, Table
 from cnnlib.training import Run
 from cnnlib.training.network import registered
@@ -42,6 +42,7 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
     Raises:
         StudyError: if there are none, or the study has another probe, or one of them has none.
     """
+    require_study("overview", study)
     budgets = {record.run.budget for record in records}
     budget = budget or max(budgets, key=BUDGETS.index, default=None)
     records = in_order(study, [record for record in records if record.run.budget == budget])

@@ -13,7 +13,7 @@ from cnnlib.files import read_json, user_path, write_json
 from cnnlib.spelling import plain
 from cnnlib.studies.errors import RecordError
 from cnnlib.studies.schemas import RECORD, validate
-from cnnlib.studies.study import Study
+from cnnlib.studies.study import Study, require_study
 from cnnlib.training import Run
 from cnnlib.training.recipe import WORDS
 
@@ -143,9 +143,11 @@ def load_records(study: Study, budget: str | None = None, folder: str | Path | N
         folder: where to look; default: the records that come with the package.
 
     Raises:
+        StudyError: if it is no study, but the name of one.
         RecordError: if one is damaged, belongs to a stand-in data set, or does not fit the study as it is now.
         UnknownBudget: if there is no such budget.
     """
+    require_study("load_records", study)
     budget = budget and settings.budget(budget)
     records = []
     for path in sorted((user_path(folder or SHIPPED) / study.name).glob(f"{budget or '*'}-*-seed*.json")):

@@ -23,7 +23,7 @@ from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
 from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
 from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records, refuse_none
-from cnnlib.studies.study import Arm, Study
+from cnnlib.studies.study import Arm, Study, require_study
 from cnnlib.training import Progress, Run, fit, hardware
 from cnnlib.training.engine import finished_network
 from cnnlib.training.errors import CheckpointError, OutOfMemory, check_at_least
@@ -75,9 +75,9 @@ def run(
         RecordError: if a record in the folder does not fit the study as it is now; nothing is trained then.
         ArgumentError: if a seed is negative, or ``jobs`` not positive.
     """
-    if not isinstance(study, Study):
-        raise StudyError(f"run needs a study, not {study!r}; find_study(name) returns one")
+    require_study("run", study)
     require_sequences(seeds, arms)
+    require_images("run", data)
     budget = settings.budget(budget)
     _check_jobs(jobs)
     tasks = _planned(study, budget, seeds, arms, data or load(study.data), folder)
@@ -102,6 +102,10 @@ def run_studies(
     holds the data sets by name, and what it lacks is loaded. Return the records by the name of the study. With a
     folder only those of arms that are averaged hold their networks: a long queue has many.
     """
+    if isinstance(studies, Study):
+        raise StudyError(f"run_studies needs several, even of one: [find_study({studies.name!r})]")
+    for study in studies:
+        require_study("run_studies", study)
     require_sequences(seeds, None)
     budget = settings.budget(budget)
     _check_jobs(jobs)
@@ -144,6 +148,16 @@ def require_sequences(seeds: Sequence[int] | None, arms: Sequence[str] | None) -
     if isinstance(seeds, int) or isinstance(arms, str):
         given = f"seeds=[{seeds}]" if isinstance(seeds, int) else f"arms=[{arms!r}]"
         raise StudyError(f"seeds and arms are sequences, even of one: {given}")
+
+
+def require_images(function: str, data: object) -> None:
+    """Check what a function was given for a data set; None stands for one that was not given.
+
+    Raises:
+        StudyError: if it is none, such as the name of one.
+    """
+    if not isinstance(data, ImageSet | None):
+        raise StudyError(f"{function} needs images, such as cnnlib.load_data('cifar10'), not {data!r}")
 
 
 def _check_jobs(jobs: int) -> None:
@@ -384,7 +398,11 @@ def load_mixtures(study: Study, budget: str | None = None, folder: str | Path | 
 
     Raises:
         RecordError: if there are none.
+        StudyError: if the study averages no kinds of networks.
     """
+    require_study("load_mixtures", study)
+    if not study.mixed:
+        raise StudyError(f"the study {study.name!r} averages no kinds of networks")
     return Mixtures.load(user_path(folder or SHIPPED) / study.name / mixtures_name(settings.budget(budget)))
 
 
@@ -397,7 +415,11 @@ def load_ensemble(study: Study, budget: str | None = None, folder: str | Path | 
 
     Raises:
         RecordError: if there is none.
+        StudyError: if the study averages no networks.
     """
+    require_study("load_ensemble", study)
+    if not study.ensemble:
+        raise StudyError(f"the study {study.name!r} averages no networks")
     return Ensemble.load(
         user_path(folder or SHIPPED) / study.name / ensemble_name(study.ensemble, settings.budget(budget))
     )
@@ -411,6 +433,7 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
             is now, or if an ensemble or mixtures are missing, or of other networks. Nothing is copied then. Lengths
             may be missing.
     """
+    require_study("publish", study)
     source = user_path(folder) / study.name
     records = load_records(study, budget, folder)
     refuse_none(records, source, budget)

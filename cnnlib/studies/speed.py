@@ -25,7 +25,7 @@ from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.table import Column, Table
 from cnnlib.training import StepTimes, hardware, step_times
 from cnnlib.training.bench import Limits, limits
-from cnnlib.training.errors import check_at_least
+from cnnlib.training.errors import ArgumentError, check_at_least
 from cnnlib.training.run import conditions
 from cnnlib.training.step import AUTOCAST
 from cnnlib.training.timing import Work
@@ -231,6 +231,8 @@ def layer_times(
         UnknownDevice: if this machine has no such device.
     """
     check_at_least(1, rounds=rounds)
+    if not 0 < seconds < math.inf:
+        raise ArgumentError(f"seconds must be positive and finite, not {seconds!r}")
     for width, batch_size in product(channels, batches):
         check_at_least(1, channels=width, batches=batch_size)
     device = settings.device(device)

@@ -21,6 +21,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from cnnlib.studies.errors import StudyError
+
 Item = TypeVar("Item")
 CONFIDENCE = 0.95
 LEGEND = (
@@ -47,7 +49,13 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Return mean, standard deviation and 95 % interval."""
+    """Return mean, standard deviation and 95 % interval.
+
+    Raises:
+        StudyError: if there are no values, or one of them is no number.
+    """
+    if not len(values) or not all(map(math.isfinite, values)):
+        raise StudyError(f"a mean needs at least one finite value, and only such, not {[*values]}")
     n, mean = len(values), statistics.fmean(values)
     if n == 1:
         return Summary(1, mean, None, None)

@@ -177,3 +177,13 @@ def find_study(name: str) -> Study:
     if name not in STUDIES:
         raise StudyError(f"there is no study {name!r}; there are {', '.join(STUDIES)}")
     return STUDIES[name]
+
+
+def require_study(function: str, study: object) -> None:
+    """Check what a function was given for a study.
+
+    Raises:
+        StudyError: if it is none, such as the name of one.
+    """
+    if not isinstance(study, Study):
+        raise StudyError(f"{function} needs a study, not {study!r}; find_study(name) returns one")

@@ -128,7 +128,7 @@ def checked_seed(seed: int) -> int:
     except TypeError:
         number = -1
     if not 0 <= number < SEEDS:
-        raise ArgumentError(f"seed must be a whole number from 0 to {SEEDS - 1}, not {seed}")
+        raise ArgumentError(f"seed must be a whole number from 0 to {SEEDS - 1}, not {seed!r}")
     return number
 
 

@@ -370,3 +370,9 @@ def test_what_cannot_be_an_ensemble(data, records):
     for what, other in others.items():
         with pytest.raises(StudyError, match=f"differ in {what}"):
             ensemble([first, dataclasses.replace(second, **{what: other})], data)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
+def test_a_mean_needs_finite_values(values):
+    with pytest.raises(StudyError, match="at least one finite value"):
+        summarise(values)

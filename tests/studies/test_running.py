@@ -24,7 +24,9 @@ from cnnlib.studies import (
     compare,
     find_study,
     load_ensemble,
+    load_mixtures,
     load_records,
+    overview,
     publish,
     register,
     run,
@@ -33,6 +35,7 @@ from cnnlib.studies import (
     run_studies,
     running,
     search,
+    with_recorded,
 )
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training import Diverged, OutOfMemory, checkpoint, evaluation
@@ -427,11 +430,44 @@ def test_a_record_of_another_test_is_refused(study, data, tmp_path):
         ({"study": "degradation"}, r"run needs a study, not 'degradation'; find_study\(name\) returns one"),
         ({"seeds": 0}, "are sequences"),
         ({"arms": "wide"}, "are sequences"),
+        ({"data": "shapes10"}, r"run needs images, such as cnnlib.load_data\('cifar10'\), not 'shapes10'"),
     ],
 )
 def test_arguments_of_another_kind_are_explained(study, data, arguments, message):
     with pytest.raises(StudyError, match=message):
-        go(arguments.pop("study", study), data, **arguments)
+        go(arguments.pop("study", study), arguments.pop("data", data), **arguments)
+
+
+@pytest.mark.parametrize("function", [load_records, load_ensemble, load_mixtures, compare, with_recorded, overview])
+def test_a_name_is_no_study(function):
+    rest = ([],) if function in (with_recorded, overview) else ()
+    with pytest.raises(StudyError, match=rf"{function.__name__} needs a study, not 'degradation'; find_study"):
+        function("degradation", *rest)
+    with pytest.raises(StudyError, match="publish needs a study"):
+        publish("degradation", "short", "runs")
+
+
+def test_several_studies_are_a_sequence_of_studies(study):
+    with pytest.raises(StudyError, match=r"several, even of one: \[find_study\('test'\)\]"):
+        run_studies(study)
+    with pytest.raises(StudyError, match="run_studies needs a study, not 'degradation'"):
+        run_studies(["degradation"])
+
+
+def test_a_study_that_averages_nothing_has_no_averages(study):
+    study = dataclasses.replace(study, ensemble=None, mixed=())
+    for load in (load_ensemble, load_mixtures):
+        with pytest.raises(StudyError, match="the study 'test' averages no"):
+            load(study, "smoke")
+
+
+def test_arms_to_compare_are_a_sequence_of_some(study, data):
+    records = go(study, data, seeds=[0])
+    with pytest.raises(StudyError, match=r"arms are a sequence, even of one: \['wide'\]"):
+        compare(study, records, arms="wide")
+    with pytest.raises(StudyError, match="at least one arm"):
+        compare(study, records, arms=[])
+    assert str(compare(study, iter(records))) == str(compare(study, records))
 
 
 def test_a_record_that_cannot_be_written_stops_no_other(study, data, tmp_path, monkeypatch):

@@ -97,7 +97,10 @@ def test_what_was_not_measured_makes_no_table(speed):
         speed.table(7, "training")
 
 
-@pytest.mark.parametrize(("wrong", "named"), [({"channels": (4, 0)}, "channels"), ({"batches": (1.5,)}, "batches")])
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"channels": (4, 0)}, "channels"), ({"batches": (1.5,)}, "batches"), ({"seconds": 0}, "seconds")],
+)
 def test_sizes_that_make_no_layer_are_refused(wrong, named):
     with pytest.raises(ArgumentError, match=f"{named} must be"):
         layer_times(device="cpu", precision="fp32", **{**SMALL, **wrong})

@@ -7,7 +7,7 @@ class CnnlibError(Exception):
     """Something the user can mend. The message says what was wrong and what to do."""
 
 
-def require_whole(error: type[CnnlibError], least: int, **numbers: object) -> None:
+def require_whole(error: type[Exception], least: int, **numbers: object) -> None:
     """Raise ``error``, naming the first of these that is no integer, of Python or NumPy, or less than ``least``."""
     for name, number in numbers.items():
         if not isinstance(number, Integral) or isinstance(number, bool):

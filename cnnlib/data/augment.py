@@ -12,6 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cnnlib.data.images import described
+from cnnlib.errors import require_whole
+
 
 def pad(images: Tensor, padding: int = 4, *, value: Sequence[float]) -> Tensor:
     """Surround uint8 images (N, C, H, W) with ``padding`` pixels of one colour, once before all epochs.
@@ -26,8 +29,12 @@ def pad(images: Tensor, padding: int = 4, *, value: Sequence[float]) -> Tensor:
         uint8 (N, C, H + 2 padding, W + 2 padding).
 
     Raises:
-        ValueError: if ``value`` is not one number in [0, 1] a channel.
+        ValueError: if the images have another form, ``padding`` is not a whole number of at least 0, or ``value`` is
+            not one number in [0, 1] a channel.
     """
+    if images.dtype != torch.uint8 or images.ndim != 4:  # floats would be cut to integers without a word
+        raise ValueError(f"images must be uint8 (N, C, H, W), not {described(images)}")
+    require_whole(ValueError, 0, padding=padding)
     count, _, height, width = images.shape
     if not all(0 <= level <= 1 for level in value):
         raise ValueError(f"the colour of the padding is given in [0, 1], not {tuple(value)}")
@@ -49,8 +56,9 @@ def crop_and_flip(padded: Tensor, generator: torch.Generator | None = None, size
         uint8 (N, C, size, size), in channels-last memory format.
 
     Raises:
-        ValueError: if the images are smaller than the window.
+        ValueError: if ``size`` is not a whole number of at least 1, or the images are smaller than the window.
     """
+    require_whole(ValueError, 1, size=size)
     count, _, height, width = padded.shape
     if min(height, width) < size:
         raise ValueError(f"no {size}x{size} window fits into images of {height}x{width}; pad them first")

@@ -105,6 +105,7 @@ def load(
         DataError: if the name is unknown, if the folder named by ``root`` or ``CNNLIB_DATA`` does not verify, or if the
             set cannot be had and ``stand_in`` is false.
     """
+    _require_known(name)
     if plain(name) == "shapes10":
         return shapes10()
     if plain(name) == "imagenet":
@@ -140,8 +141,8 @@ def fetch(name: str = "cifar10", *, progress: bool = True, patient: bool = False
             given up within a minute if it stalls or gives less than 100 kB/s.
 
     Raises:
-        DataError: if no host delivered, with what was wrong with each; if the cache folder cannot be written; if
-            nothing may be downloaded, with what is wrong with each file in the cache.
+        DataError: if this is not a CIFAR set; if no host delivered, with what was wrong with each; if the cache folder
+            cannot be written; if nothing may be downloaded, with what is wrong with each file in the cache.
     """
     source, folder = _source(name), cache_folder()
     wrong = _wrong_files(source, folder)
@@ -178,7 +179,7 @@ def verify(name: str = "cifar10", root: str | Path | None = None) -> list[FileCh
     """Compare every file of a CIFAR set with its checksum, in ``root``, else ``CNNLIB_DATA``, else the cache.
 
     Raises:
-        DataError: if the name is unknown or ``CNNLIB_DATA`` is no absolute path.
+        DataError: if this is not a CIFAR set or ``CNNLIB_DATA`` is no absolute path.
     """
     return _checks(_source(name), data_folder(root))
 
@@ -198,9 +199,16 @@ def cache_folder() -> Path:
     return user_path(os.environ.get("CNNLIB_CACHE") or pooch.os_cache("cnnlib")).absolute()
 
 
+def _require_known(name: object) -> None:
+    known = (*NAMES, "imagenet")
+    if not isinstance(name, str) or plain(name) not in known:
+        raise DataError(f"unknown data set {name!r}; choose one of {', '.join(known)}")
+
+
 def _source(name: str) -> _Source:
+    _require_known(name)
     if plain(name) not in _SOURCES:
-        raise DataError(f"unknown data set {name!r}; choose one of {', '.join(NAMES)}, imagenet")
+        raise DataError(f"only {' and '.join(_SOURCES)} are downloaded and verified, not {name!r}")
     return _SOURCES[plain(name)]
 
 

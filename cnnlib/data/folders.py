@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnlib.data.images import DataError, ImageSet
+from cnnlib.data.images import DataError, ImageSet, require_split
 from cnnlib.errors import require_whole
 from cnnlib.files import user_path
 
@@ -118,8 +118,10 @@ class ImageFolders:
             uint8 images (size or fewer, 3, H, W) and int64 labels.
 
         Raises:
-            DataError: naming an image that cannot be read.
+            DataError: naming an image that cannot be read; if there is no such split, or ``size`` is not a whole number
+                of at least 1.
         """
+        require_whole(DataError, 1, size=size)
         keys = [(number, None) for number in index.tolist()]
         return self.read(split, [keys[start : start + size] for start in range(0, len(keys), size)])
 
@@ -134,8 +136,9 @@ class ImageFolders:
             uint8 images (batch, 3, H, W) and int64 labels, in memory from which a GPU copies fast, if there is one.
 
         Raises:
-            DataError: naming an image that cannot be read.
+            DataError: naming an image that cannot be read; if there is no such split.
         """
+        require_split(split)
         workers = _cores() if self.workers is None else self.workers
         loader = torch.utils.data.DataLoader(
             _Reader(self, split),

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cnnlib.errors import CnnlibError
+from cnnlib.errors import CnnlibError, require_whole
 
 
 class DataError(CnnlibError, RuntimeError):
@@ -65,15 +65,21 @@ class ImageSet:
 
     def _check(self, split: str, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Check what PyTorch would take without a word, or refuse only in the middle of a training."""
+        for what, values in (("images", images), ("labels", labels)):
+            if not isinstance(values, torch.Tensor):
+                kind = type(values).__name__
+                raise DataError(
+                    f"{self.name}: {split}_{what} must be a tensor, not a {kind}; torch.as_tensor makes one"
+                )
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[2] != images.shape[3]:
             raise DataError(
                 f"{self.name}: {split}_images must be square ones of 8 bits, uint8 (N, C, H, H), not "
-                f"{_described(images)}"
+                f"{described(images)}"
             )
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
             raise DataError(
                 f"{self.name}: {split}_labels must be int64 ({len(images)},), one for each image, not "
-                f"{_described(labels)}"
+                f"{described(labels)}"
             )
         if len(labels) and not labels.is_meta and not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise DataError(
@@ -122,7 +128,12 @@ class ImageSet:
 
         Returns:
             uint8 images (size or fewer, C, H, W) and int64 labels.
+
+        Raises:
+            DataError: if there is no such split, or ``size`` is not a whole number of at least 1.
         """
+        require_split(split)
+        require_whole(DataError, 1, size=size)
         images, labels = {
             "train": (self.train_images, self.train_labels),
             "test": (self.test_images, self.test_labels),
@@ -143,8 +154,9 @@ class ImageSet:
             test: keep at most so many test images, the first ones; default all.
 
         Raises:
-            DataError: if a class has too few images, or a number is not positive.
+            DataError: if a class has too few images, or a number is not a whole one or too small.
         """
+        require_whole(DataError, -math.inf, n=n, seed=seed, test=1 if test is None else test)
         if n < 1:
             raise DataError(f"a subset needs at least one training image, not {n}")
         if test is not None and test < 1:
@@ -179,6 +191,12 @@ class ImageSet:
         )
 
 
+def require_split(split: object) -> None:
+    """Raise :class:`DataError` unless this is the name of a split."""
+    if split not in ("train", "test"):
+        raise DataError(f"there is no split {split!r}; choose train or test")
+
+
 def channel_statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel of uint8 images (N, C, H, W), scaled to [0, 1].
 
@@ -192,5 +210,6 @@ def channel_statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[f
     return tuple(mean.tolist()), tuple(variance.sqrt().tolist())
 
 
-def _described(tensor: torch.Tensor) -> str:
+def described(tensor: torch.Tensor) -> str:
+    """Return type and shape, such as "uint8 (60, 3, 32, 32)"."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

@@ -10,6 +10,7 @@ What is measured on it says nothing about photographs of people.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from cnnlib.data.bits import Random
 from cnnlib.data.images import DataError
+from cnnlib.errors import require_whole
 
 Array = np.ndarray
 
@@ -59,8 +61,10 @@ def poses(count: int, seed: int = 0) -> PoseSet:
     """Draw ``count`` stick figures. Fewer figures of a seed are the first ones of more.
 
     Raises:
-        DataError: if ``count`` is not positive.
+        DataError: if ``count`` is not a positive whole number, or ``seed`` is negative or not a whole number.
     """
+    require_whole(DataError, -math.inf, count=count)
+    require_whole(DataError, 0, seed=seed)
     if count < 1:
         raise DataError(f"draw at least one figure, not {count}")
     blocks = [_draw(Random((seed, start), BLOCK)) for start in range(0, count, BLOCK)]

@@ -70,6 +70,19 @@ _HOME = {
     "zone_plate": "patterns",
     "favicon_svg": "logo",
     "logo_svg": "logo",
+    "STACKS": "receptive",
+    "Html": "html",
+    "Stack": "receptive",
+    "BadId": "html",
+    "NoFrames": "interactive",
+    "NoSource": "listing",
+    "NoSuchNet": "complexity",
+    "NoSuchStack": "receptive",
+    "NotDrawable": "graph",
+    "NotDrawn": "width",
+    "NothingMeasured": "depth",
+    "NothingToDraw": "boxes",
+    "OutOfRange": "checks",
 }
 
 __all__ = ["style", *_HOME]

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from cnnlib.training import Run
 
 
+class OutOfRange(CnnlibError, ValueError):
+    """The explorer was asked to start from a setting that its sliders do not have."""
+
+
 def require_integers(error: type[CnnlibError], **numbers: object) -> None:
     """Raise ``error``, naming the first of these that is no integer; what else it must be, its explorer says."""
     require_whole(error, -math.inf, **numbers)

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from cnnlib.errors import CnnlibError
-from cnnlib.explore.checks import require_integers
+from cnnlib.explore.checks import OutOfRange, require_integers
 from cnnlib.explore.html import Html, asset, figure, script, tag
 from cnnlib.measure.arithmetic import ConvArithmetic
 from cnnlib.measure.errors import DoesNotFit
@@ -73,10 +72,6 @@ _WORDS = {
 }
 
 _ALPHABET = string.ascii_letters + string.digits + "!#$%()*+,-./:;=?@[]^_{|}~"
-
-
-class OutOfRange(CnnlibError, ValueError):
-    """The explorer was asked to start from a setting that its sliders do not have."""
 
 
 @dataclass(frozen=True)
@@ -154,14 +149,14 @@ def conv_arithmetic(
 
     Args:
         id: the id of the figure in the page.
-        size: side W of the square input, in cells.
-        kernel: side F of the window.
-        stride: step S of the window.
-        padding: rings P of zeros around the input.
-        dilation: distance D between neighbouring taps.
+        size: side W of the square input, in cells, 3 to 14.
+        kernel: side F of the window, 1 to 7.
+        stride: step S of the window, 1 to 4.
+        padding: rings P of zeros around the input, 0 to 3.
+        dilation: distance D between neighbouring taps, 1 to 3.
 
     Raises:
-        OutOfRange: if a value is no integer, or outside :data:`RANGES`.
+        OutOfRange: if a value is no integer, or outside these ranges.
     """
     setting = {"size": size, "kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     require_integers(OutOfRange, **setting)

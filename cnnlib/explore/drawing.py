@@ -50,6 +50,8 @@ def diagram(
     Raises:
         NotDrawable: if ``torch.fx`` cannot trace the module.
         DoesNotFit: if the module does not take such an input.
+        BadArgument: if ``input_size`` is no shape of one input, ``depth`` is not a whole number of at least 1, or
+            ``closed`` holds what is no class.
     """
     cards = network_graph(model, input_size, depth=depth, closed=closed)
     edges = [(source, target) for target, card in enumerate(cards) for source in card.sources]

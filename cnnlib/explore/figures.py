@@ -114,9 +114,15 @@ def samples(image_set: ImageSet, *, per_class: int = 3, classes: Sequence[str] |
         classes: names; by default the first ten.
 
     Raises:
-        NothingToDraw: if the data set has no class of a given name, or too few images of one.
+        NothingToDraw: if the data set has no class of a given name, or too few images of one; if there is no class, or
+            ``per_class`` is not a whole number of at least 1.
     """
+    require_whole(NothingToDraw, 1, per_class=per_class)
+    if isinstance(classes, str):  # a list of letters, otherwise
+        raise NothingToDraw(f"classes must be a list of names, such as [{classes!r}], not {classes!r}")
     chosen = list(image_set.classes[:10]) if classes is None else list(classes)
+    if not chosen:
+        raise NothingToDraw("samples needs at least one class")
     missing = [name for name in chosen if name not in image_set.classes]
     if missing:
         raise NothingToDraw(f"{image_set.name} has no class {missing[0]!r}; it has {', '.join(image_set.classes)}")
@@ -148,7 +154,7 @@ def images(
         gap: pixels of paper between images.
 
     Raises:
-        NothingToDraw: if this is no tensor of this shape, or there is no column.
+        NothingToDraw: if this is no tensor of this shape, its floats lie outside [0, 1], or there is no column.
     """
     require_whole(NothingToDraw, 1, columns=columns)
     if not isinstance(pictures, Tensor):
@@ -158,6 +164,9 @@ def images(
     pixels = pictures.detach().cpu()
     if not pixels.is_floating_point():
         pixels = pixels.float() / 255
+    low, high = pixels.min().item(), pixels.max().item()
+    if not -1e-3 <= low <= high <= 1 + 1e-3:  # NaN, too
+        raise NothingToDraw(f"images needs floats in [0, 1]; these go from {low:.2g} to {high:.2g}")
     n, _, height, width = pixels.shape
     columns = min(columns, n)
     rows = -(-n // columns)
@@ -234,7 +243,7 @@ class _Curve:
 
 
 def learning_curves(
-    records: Sequence[Record | Run] | Mapping[str, Sequence[Run]],
+    records: Sequence[Record | Run] | Mapping[str, Sequence[Record | Run]],
     *,
     measures: str | Sequence[str] = ("train_error", "test_error"),
     title: str | None = None,
@@ -243,7 +252,7 @@ def learning_curves(
 
     Args:
         records: records of a study, one line an arm; or runs, one line for all of the same network and recipe; or a
-            mapping from label to runs.
+            mapping from label to either.
         measures: one panel each, or a single one: train_error, test_error, train_loss or test_loss.
         title: of the figure; by default the data set, with the number of seeds.
 
@@ -292,7 +301,7 @@ def _by_label(records: Any) -> dict[str, list[Run]]:
         if not isinstance(each, Iterable):
             raise NothingToDraw(f"learning_curves needs trainings, not one {type(each).__name__}; pass a list of it")
     if isinstance(records, Mapping):
-        return {label: list(runs) for label, runs in records.items() if runs}
+        return {label: [getattr(run, "run", run) for run in runs] for label, runs in records.items() if runs}
     groups: dict[str, list[Run]] = {}
     for record in records:
         run = getattr(record, "run", record)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from cnnlib.errors import CnnlibError
+from cnnlib.errors import CnnlibError, require_whole
 from cnnlib.measure.dry_run import on_copy, skip_arithmetic
 from cnnlib.measure.errors import BadArgument
 
@@ -65,9 +65,11 @@ def network_graph(
 
     Raises:
         NotDrawable: if the network cannot be traced.
-        BadArgument: if ``input_size`` is no shape of one input, or ``closed`` holds what is no class.
+        BadArgument: if ``input_size`` is no shape of one input, ``depth`` is not a whole number of at least 1, or
+            ``closed`` holds what is no class.
         DoesNotFit: if the network does not take such an input.
     """
+    require_whole(BadArgument, 1, depth=1 if depth is None else depth)
     try:
         isinstance(None, closed)
     except TypeError:

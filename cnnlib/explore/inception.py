@@ -11,8 +11,7 @@ import math
 from dataclasses import astuple, dataclass, replace
 from functools import cache
 
-from cnnlib.errors import CnnlibError
-from cnnlib.explore.checks import require_integers
+from cnnlib.explore.checks import OutOfRange, require_integers
 from cnnlib.explore.html import Html, asset, figure, script, tag
 from cnnlib.models import card
 from cnnlib.models.googlenet import TABLE_1, Inception, googlenet
@@ -43,10 +42,6 @@ _WORDS = {
     "wide": "These bottlenecks are too wide to save anything.",
     "grows": "Pooling keeps all {in_channels} maps, so their number can only grow from module to module.",
 }
-
-
-class OutOfRange(CnnlibError, ValueError):
-    """The explorer was asked to start from a setting that its sliders do not have."""
 
 
 @dataclass(frozen=True)
@@ -215,17 +210,17 @@ def inception_module(
 
     Args:
         id: the id of the figure in the page.
-        size: side of the maps, in pixels.
-        in_channels: number of maps that come in.
-        n1x1: maps of the 1x1 branch.
-        reduce3x3: maps of the bottleneck before the 3x3 convolution; 0 for none.
-        n3x3: maps of the 3x3 convolution.
-        reduce5x5: maps of the bottleneck before the 5x5 convolution; 0 for none.
-        n5x5: maps of the 5x5 convolution.
-        pool_proj: maps of the 1x1 convolution after the pooling; 0 for none.
+        size: side of the maps, in pixels, 7 to 56 in steps of 7.
+        in_channels: number of maps that come in, 16 to 1024 in steps of 16.
+        n1x1: maps of the 1x1 branch, 16 to 384 in steps of 16.
+        reduce3x3: maps of the bottleneck before the 3x3 convolution, 16 to 256 in steps of 16; 0 for none.
+        n3x3: maps of the 3x3 convolution, 16 to 384 in steps of 16.
+        reduce5x5: maps of the bottleneck before the 5x5 convolution, 8 to 96 in steps of 8; 0 for none.
+        n5x5: maps of the 5x5 convolution, 16 to 128 in steps of 16.
+        pool_proj: maps of the 1x1 convolution after the pooling, 16 to 128 in steps of 16; 0 for none.
 
     Raises:
-        OutOfRange: if a value is no integer, or outside :data:`RANGES`.
+        OutOfRange: if a value is no integer, or none of these.
     """
     module = Module(size, in_channels, n1x1, reduce3x3, n3x3, reduce5x5, n5x5, pool_proj)
     require_integers(OutOfRange, **vars(module))

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cnnlib.data.poses import JOINTS, PoseSet
+from cnnlib.errors import require_whole
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
 
@@ -30,8 +31,9 @@ def joints(figures: PoseSet, found: Tensor | None = None, *, columns: int = 4, t
         title: of the figure.
 
     Raises:
-        NothingToDraw: if positions and figures are not equally many.
+        NothingToDraw: if positions and figures are not equally many, or there is no column.
     """
+    require_whole(NothingToDraw, 1, columns=columns)
     count = len(figures)
     if found is not None and len(found) != count:
         raise NothingToDraw(f"there are {count} figures and positions for {len(found)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,9 +21,10 @@ def zone_plate(size: int, finest: float = 2.0) -> Tensor:
     Across the middle of an edge one period has ``finest`` pixels; 2 is the finest that pixels can show.
 
     Raises:
-        NothingToDraw: if ``size`` is not a whole number of at least 2 pixels.
+        NothingToDraw: if ``size`` is not a whole number of at least 2 pixels, or ``finest`` not positive.
     """
     require_whole(NothingToDraw, 2, size=size)
+    _require_positive(finest=finest)
     axis = torch.arange(size) - (size - 1) / 2
     squared_radius = axis[:, None] ** 2 + axis**2
     return torch.cos(2 * torch.pi * squared_radius / (2 * finest * axis[-1]))[None, None]
@@ -32,12 +34,23 @@ def stripe_filter(size: int, period: float) -> Tensor:
     """Return a filter (1, 1, size, size) that answers to vertical stripes of this period in pixels.
 
     A Gabor filter: stripes under a bell of standard deviation size / 4, with mean zero.
+
+    Raises:
+        NothingToDraw: if ``size`` is not a whole number of at least 3 pixels, or ``period`` not positive.
     """
+    require_whole(NothingToDraw, 3, size=size)
+    _require_positive(period=period)
     axis = torch.arange(size) - (size - 1) / 2
     bell = torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * (size / 4) ** 2))
     stripes = torch.cos(2 * torch.pi * axis / period) * bell
     stripes = stripes - stripes.mean()
     return (stripes / stripes.abs().sum())[None, None]
+
+
+def _require_positive(**lengths: float) -> None:
+    for name, length in lengths.items():
+        if not 0 < length < math.inf:
+            raise NothingToDraw(f"{name} must be a positive number of pixels, not {length!r}")
 
 
 def grey(picture: Tensor, title: str) -> Figure:

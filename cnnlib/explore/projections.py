@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
+from cnnlib.errors import require_whole
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
 
@@ -34,8 +35,9 @@ def feature_maps(maps: Mapping[str, Tensor], *, columns: int = 11, gap: int = 1,
         title: of the figure.
 
     Raises:
-        NothingToDraw: if there is no group, or one has another shape.
+        NothingToDraw: if there is no group, one has another shape, or there is no column.
     """
+    require_whole(NothingToDraw, 1, columns=columns)
     wrong = [label for label, group in maps.items() if group.ndim != 3]
     if wrong or not maps:
         raise NothingToDraw(f"feature_maps needs maps (C, H, W), but {wrong[0] if wrong else 'there is nothing'}")

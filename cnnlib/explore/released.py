@@ -28,8 +28,10 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
         two: an architecture of which there are two trainings; an arrow leads from the first to the second.
 
     Raises:
-        NothingToDraw: if there are no weights of ``two``, or of one of ``named``.
+        NothingToDraw: if there are no weights of ``two``, or of one of ``named``, or that is a single name.
     """
+    if isinstance(named, str):  # a list of letters, otherwise
+        raise NothingToDraw(f"named must be a list of names, such as [{named!r}], not {named!r}")
     names = {one.name for one in weights}
     if unknown := [name for name in (two, *named) if name not in names]:
         raise NothingToDraw(f"released_errors was given no weights of {', '.join(unknown)}")

@@ -34,7 +34,8 @@ def feature_reuse(records: Sequence[Record], *, kind: str = "weights") -> Figure
     Raises:
         NothingToDraw: if no record holds the weights of a DenseNet, or there is no such kind.
     """
-    found = [record for record in records if record.probe and record.probe.trained.get("sources")]
+    probes = [(record, getattr(record.probe, "trained", None)) for record in records]  # another study's has none
+    found = [record for record, trained in probes if isinstance(trained, Mapping) and trained.get("sources")]
     if not found or kind not in KINDS:
         raise NothingToDraw(
             f"feature_reuse needs records of a DenseNet with its sources, and a kind of {', '.join(KINDS)}"

@@ -15,9 +15,8 @@ from functools import cache
 from numbers import Real
 from typing import TYPE_CHECKING
 
-from cnnlib.errors import CnnlibError
 from cnnlib.explore import style
-from cnnlib.explore.checks import require_integers
+from cnnlib.explore.checks import OutOfRange, require_integers
 from cnnlib.explore.html import Html, asset, figure, script, tag
 
 if TYPE_CHECKING:
@@ -38,10 +37,6 @@ _WORDS = {
     "all": "Step {step}: all {blocks} blocks live.",
     "mean": "On average {expected} live. All {blocks} live together with probability {together}.",
 }
-
-
-class OutOfRange(CnnlibError, ValueError):
-    """The explorer was asked to start from a setting that its sliders do not have."""
 
 
 @cache
@@ -99,9 +94,9 @@ def survival_rule(id: str = "survival-rule", *, layers: int = 110, last: float =
 
     Args:
         id: the id of the figure in the page.
-        layers: depth of the net, one of :data:`LAYERS`.
-        last: p_L, in steps of 0.1.
-        step: which training step.
+        layers: depth of the net: 20, 32, 44, 56 or 110.
+        last: p_L, from 0 to 1 in steps of 0.1.
+        step: which training step, 1 to 20.
 
     Raises:
         OutOfRange: if there is no such setting.

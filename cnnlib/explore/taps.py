@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from cnnlib.errors import require_whole
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
 
@@ -31,8 +32,9 @@ def reach(fields: Mapping[str, np.ndarray], *, columns: int = 4, title: str = ""
         title: of the figure.
 
     Raises:
-        NothingToDraw: if there are no fields, or one of them reads nothing.
+        NothingToDraw: if there are no fields, one of them reads nothing, or there is no column.
     """
+    require_whole(NothingToDraw, 1, columns=columns)
     if not fields or not all(np.any(field) for field in fields.values()):
         raise NothingToDraw("reach needs at least one field, and each must read a pixel")
     columns = min(columns, len(fields))
@@ -64,6 +66,12 @@ def reach(fields: Mapping[str, np.ndarray], *, columns: int = 4, title: str = ""
 
 
 def extent(field: np.ndarray) -> tuple[int, int]:
-    """Return height and width of the smallest box around all pixels that are read. In pixels."""
+    """Return height and width of the smallest box around all pixels that are read. In pixels.
+
+    Raises:
+        NothingToDraw: if none is read.
+    """
     rows, columns = np.nonzero(field > 0)
+    if not len(rows):
+        raise NothingToDraw("this field reads nothing")
     return int(rows.max() - rows.min() + 1), int(columns.max() - columns.min() + 1)

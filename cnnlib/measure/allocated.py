@@ -12,6 +12,7 @@ from cnnlib.measure.dry_run import (
     own_random_numbers,
     private_copy,
     require_fit,
+    require_values,
     with_gradient,
 )
 
@@ -33,11 +34,12 @@ def allocated_peak(
 
     Raises:
         BadArgument: if ``batch_size`` is no number of images, ``input_size`` is no shape of one image, or the network
-            has lazy modules that have not seen an input yet.
+            has lazy modules that have not seen an input yet or is on the ``meta`` device.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes. With
             ``backward`` also if batch normalisation would get a single value for a map: then a larger batch is needed.
     """
     require_fit(model, input_size, batch_size, training=backward)
+    require_values(model)
     net = private_copy(model).train(backward)
     images = example(net).new_zeros(batch_size, *input_size)
 

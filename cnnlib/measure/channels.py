@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import example, private_copy
+from cnnlib.measure.dry_run import example, private_copy, require_batch
 from cnnlib.measure.errors import BadArgument
 from cnnlib.models.senet import SqueezeExcitation
 
@@ -78,9 +78,12 @@ def channel_weights(
         batch_size: images at a time.
 
     Raises:
-        BadArgument: if the network has no such module, or the images are of fewer than two classes.
+        BadArgument: if the network has no such module, the images are of fewer than two classes, or there is no batch
+            of images with labels.
+        DoesNotFit: if the network does not take such images.
     """
     net = private_copy(model)
+    require_batch(net, images, labels)
     modules = {name: module for name, module in net.named_modules() if isinstance(module, SqueezeExcitation)}
     classes = labels.unique()
     if not modules or len(classes) < 2:

@@ -124,12 +124,56 @@ def require_fit(model: nn.Module, input_size: tuple[int, ...], batch_size: int, 
         on_copy(model, input_size, lambda net, images: net.train(training)(images), batch_size)
 
 
+def require_batch(model: nn.Module, images: Tensor, labels: Tensor | None = None, *, training: bool = False) -> None:
+    """Raise an error unless the network can really compute on these images, in evaluation or training mode.
+
+    Raises:
+        BadArgument: as :func:`require_values` and :func:`require_images`.
+        DoesNotFit: if the network does not take such images.
+    """
+    require_values(model)
+    require_images(images, labels)
+    require_fit(model, images.shape[1:], len(images) if training else 1, training=training)
+
+
+def require_values(model: nn.Module) -> None:
+    """Raise BadArgument if weights of the network have shapes but no values."""
+    if any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
+        raise BadArgument(f"{type(model).__name__} is on the device 'meta', without values; make it on another one")
+
+
+def require_images(images: Tensor, labels: Tensor | None = None) -> None:
+    """Raise BadArgument unless these are images, float (N, C, H, W), and if given their labels, int64 (N,)."""
+    if not isinstance(images, Tensor) or not images.is_floating_point() or images.ndim != 4 or not images.numel():
+        advice = "; cnnlib.data.normalise makes them of uint8" if _kind(images).startswith("torch.uint8") else ""
+        raise BadArgument(
+            f"images must be a float tensor (N, C, H, W) of at least one image, not {_kind(images)}{advice}"
+        )
+    if labels is not None:
+        require_int64(labels)
+        if labels.shape != images.shape[:1]:
+            raise BadArgument(f"labels must be of shape ({len(images)},), one for each image, not {_kind(labels)}")
+
+
+def require_int64(labels: Tensor) -> None:
+    """Raise BadArgument unless labels are a tensor of whole numbers, as cross-entropy wants them."""
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
+        raise BadArgument(f"labels must be an int64 tensor, one for each image, not {_kind(labels)}")
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
 def named_layers(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
     """Return the modules of these names.
 
     Raises:
+        BadArgument: if ``names`` is one name, whose letters would be taken for names.
         UnknownLayer: if the network has no module of one of them.
     """
+    if isinstance(names, str):
+        raise BadArgument(f"layers is a list, even of one: [{names!r}]")
     modules, found = dict(net.named_modules()), {}
     for name in names:
         if name not in modules:

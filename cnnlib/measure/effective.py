@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnnlib.errors import require_whole
 from cnnlib.measure.dry_run import example, gradients_on, named_layers, private_copy, require_fit, require_shape
 from cnnlib.measure.errors import BadArgument
 
@@ -41,13 +42,14 @@ def effective_receptive_field(
 
     Raises:
         UnknownLayer: if the network has no module of this name.
-        BadArgument: if the shape is none of an image, the layer puts out no maps, or the gradient does not reach the
-            input at all.
+        BadArgument: if the shape is none of an image, ``samples`` is no number of images, the layer puts out no maps,
+            or the gradient does not reach the input at all.
         DoesNotFit: if the network does not take such images.
     """
     net = private_copy(model).requires_grad_(False)
     of_weights = example(net)
     if not isinstance(images, Tensor):
+        require_whole(BadArgument, 1, samples=samples)
         images = torch.randn(samples, *require_shape(images, axes=3), generator=torch.Generator().manual_seed(seed))
     if images.ndim != 4:
         raise BadArgument(f"images must have the shape (N, C, H, W), not {tuple(images.shape)}")

@@ -28,7 +28,7 @@ class UnknownLayer(CnnlibError, LookupError):
     """The network has no layer of this name."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        known = list(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
+        known = list(dict.fromkeys(known))
+        near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or known[:3]
         advice = f"the nearest names are {', '.join(map(repr, near))}" if near else "here no layer has a name"
         super().__init__(f"no layer {name!r}; {advice}")

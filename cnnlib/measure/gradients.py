@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
-from cnnlib.measure.dry_run import gradients_on, main_answer, own_random_numbers, private_copy
+from cnnlib.measure.dry_run import (
+    gradients_on,
+    main_answer,
+    own_random_numbers,
+    private_copy,
+    require_batch,
+    require_int64,
+)
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.rendering import shape_text
 
@@ -68,10 +75,12 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flo
         labels: int64 (N,).
 
     Raises:
-        BadArgument: if the network has no convolution or linear layer that the images reach, or its answer does not
-            give logits (N, classes) for the labels.
+        BadArgument: if there is no batch of images, the network has no convolution or linear layer that they reach, its
+            answer does not give logits (N, classes) for the labels, or a label is none of its classes.
+        DoesNotFit: if the network does not take such images.
     """
     net = private_copy(model).train().requires_grad_()
+    require_batch(net, images, training=True)
     outputs = _outputs(net, [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)])
     _backward(net, images, labels)
     reached = [layer for layer in outputs if outputs[layer].grad is not None and layer.weight.grad is not None]
@@ -105,12 +114,16 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
             called.
 
     Raises:
-        BadArgument: if the network has no such block that the images reach, a block puts out anything but a tensor, or
-            the network's answer does not give logits (N, classes) for the labels.
+        BadArgument: if there is no batch of images, the network has no such block that they reach, a block puts out
+            anything but a tensor, the network's answer does not give logits (N, classes) for the labels, or a label is
+            none of its classes.
+        DoesNotFit: if the network does not take such images.
     """
     passes = []
     for cut in (False, True):
         net = private_copy(model).train().requires_grad_()
+        if not cut:
+            require_batch(net, images, training=True)
         names = _blocks(net, branch)
         outputs = _outputs(net, list(names))
         if cut:
@@ -179,14 +192,29 @@ def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor
 def _backward(net: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Compute the mean cross-entropy and its gradients; the random numbers stay as they are."""
     with own_random_numbers(images.device):
-        logits = main_answer(net(images.clone()))
-        if logits.shape[:1] + logits.shape[2:] != labels.shape:
-            raise BadArgument(
-                f"{type(net).__name__} must answer with one row of logits for each label: labels of "
-                f"{shape_text(labels.shape)} do not go with an answer of {shape_text(logits.shape)}"
-            )
-        # A copy, because autograd keeps the labels, which it refuses for those made in inference mode.
-        F.cross_entropy(logits, labels.clone()).backward()
+        mean_cross_entropy(net, main_answer(net(images.clone())), labels).backward()
+
+
+def mean_cross_entropy(net: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss of a network's answer.
+
+    Raises:
+        BadArgument: if the answer does not give logits (N, classes) for the labels, or a label is none of its classes.
+    """
+    require_int64(labels)
+    if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != labels.shape:
+        raise BadArgument(
+            f"{type(net).__name__} must answer with one row of logits for each label: labels of "
+            f"{shape_text(labels.shape)} do not go with an answer of {shape_text(logits.shape)}"
+        )
+    least, most, classes = labels.min().item(), labels.max().item(), logits.shape[1]
+    if least < 0 or most >= classes:
+        raise BadArgument(
+            f"labels of {type(net).__name__} are 0 to {classes - 1}, as it has {classes} classes, and these are "
+            f"{least} to {most}"
+        )
+    # A copy, because autograd keeps the labels, which it refuses for those made in inference mode.
+    return F.cross_entropy(logits, labels.clone())
 
 
 def rms(values: Tensor) -> float:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import gradients_on, named_layers, own_random_numbers, private_copy
+from cnnlib.measure.dry_run import gradients_on, named_layers, own_random_numbers, private_copy, require_batch
 from cnnlib.measure.errors import BadArgument
-from cnnlib.measure.gradients import rms
+from cnnlib.measure.gradients import mean_cross_entropy, rms
 from cnnlib.models.layers import WithAuxiliary
 
 
@@ -70,17 +69,18 @@ def head_gradients(
         One entry a part.
 
     Raises:
-        BadArgument: if the network has no auxiliary heads, or its answer does not depend on the weights of a part, or
-            on any.
+        BadArgument: if there is no batch of images with labels, the network has no auxiliary heads, its answer does not
+            depend on the weights of a part, or on any, or a label is none of its classes.
+        DoesNotFit: if the network does not take such images.
         UnknownLayer: if the network has no module of the name of a part.
     """
     net = private_copy(model).train()
     named_layers(net, parts or ())
+    require_batch(net, images, labels, training=True)
     called: dict[nn.Module, None] = {}
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:
             layer.register_forward_hook(lambda layer, *_: called.setdefault(layer))
-    labels = labels.clone()  # autograd keeps them, which it refuses for those made in inference mode
     with own_random_numbers(images.device):
         torch.default_generator.manual_seed(0)
         if images.is_cuda:
@@ -89,9 +89,9 @@ def head_gradients(
         if not isinstance(answer, WithAuxiliary) or not answer.auxiliary:
             raise BadArgument(f"{type(model).__name__} has no auxiliary heads; make it with auxiliary=True")
         weights = [layer.weight for layer in called]
-        main = F.cross_entropy(answer.logits, labels)
+        main = mean_cross_entropy(net, answer.logits, labels)
         by_main = _gradients(main, weights)
-        heads = net.auxiliary_weight * sum(F.cross_entropy(head, labels) for head in answer.auxiliary)
+        heads = net.auxiliary_weight * sum(mean_cross_entropy(net, head, labels) for head in answer.auxiliary)
         by_heads = _gradients(heads, weights)
     names = {layer: name for name, layer in net.named_modules()}
     gradients = {

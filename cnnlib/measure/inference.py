@@ -55,7 +55,7 @@ def inference(
 
     Raises:
         BadArgument: if ``repeats`` is no number of passes or ``batch_size`` none of images, ``input_size`` is no shape
-            of one image, or the network has lazy modules that have not seen an input yet.
+            of one image, or the network has lazy modules that have not seen an input yet or is on the ``meta`` device.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
     require_whole(BadArgument, 1, repeats=repeats, batch_size=batch_size)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import main_answer, own_random_numbers
+from cnnlib.measure.dry_run import main_answer, own_random_numbers, require_batch, require_images
 from cnnlib.measure.errors import BadArgument
+from cnnlib.measure.gradients import mean_cross_entropy
 
 
 def initial_losses(
@@ -27,14 +27,21 @@ def initial_losses(
         seeds: of the weights; :func:`cnnlib.fit` with the same seed begins with the same weights.
 
     Raises:
-        BadArgument: if there are no images.
+        BadArgument: if there is no batch of images with labels, ``draw`` returns one network twice, that has lazy
+            modules or is on the ``meta`` device, or a label is none of its classes.
+        DoesNotFit: if the network does not take such images.
     """
-    if not len(images):
-        raise BadArgument("initial_losses needs at least one image")
+    require_images(images, labels)
+    with own_random_numbers(images.device):
+        net = draw()
+        if draw() is net:  # drawn by no seed, and changed by every pass in training mode
+            raise BadArgument("draw must return a new network each time, such as lambda: cnnlib.create('resnet20')")
+    require_batch(net, images, labels, training=True)
     return tuple(_loss(draw, images, labels, seed) for seed in seeds)
 
 
 def _loss(draw: Callable[[], nn.Module], images: Tensor, labels: Tensor, seed: int) -> float:
     with own_random_numbers(images.device), torch.no_grad():
         torch.default_generator.manual_seed(seed)
-        return F.cross_entropy(main_answer(draw().train()(images.clone())), labels).item()
+        net = draw().train()
+        return mean_cross_entropy(net, main_answer(net(images.clone())), labels).item()

@@ -89,12 +89,15 @@ def training_memory(
     is one of :data:`OPTIMIZER_STATES`.
 
     Raises:
-        BadArgument: if the optimiser is unknown, ``batch_size`` is no number of images, ``input_size`` is no shape of
-            one image, or the network has lazy modules that have not seen an input yet.
+        BadArgument: if the optimiser is unknown, ``dtype`` is no floating-point type of PyTorch, ``batch_size`` is no
+            number of images, ``input_size`` is no shape of one image, or the network has lazy modules that have not
+            seen an input yet.
         DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
     """
     if optimizer not in OPTIMIZER_STATES:
         raise BadArgument(f"unknown optimizer {optimizer!r}; known are {', '.join(OPTIMIZER_STATES)}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise BadArgument(f"dtype must be a floating-point type, such as torch.float16, not {dtype!r}")
 
     def measure(net: nn.Module, images: Tensor) -> TrainingMemory:
         net, images = net.to(dtype).train(), images.to(dtype)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import private_copy
+from cnnlib.measure.dry_run import private_copy, require_batch
 from cnnlib.measure.errors import BadArgument
 
 
@@ -45,7 +45,8 @@ def projection(features: Tensor, weight: Tensor, *, draws: int = 8) -> Projectio
         draws: number of random projections, drawn from a fixed seed, that are averaged.
 
     Raises:
-        BadArgument: if the shapes do not fit, all maps are constant, or nothing is drawn.
+        BadArgument: if the shapes do not fit, there are no pixels, values are not finite, all maps are constant, or
+            nothing is drawn.
     """
     if draws < 1:
         raise BadArgument(f"the yardstick is at least one random projection, not {draws}")
@@ -57,6 +58,8 @@ def projection(features: Tensor, weight: Tensor, *, draws: int = 8) -> Projectio
         )
     rows = weight.detach().double().cpu().flatten(1)
     samples = features.detach().double().cpu().movedim(1, -1).flatten(0, -2)
+    if not len(samples) or not (samples.isfinite().all() and rows.isfinite().all()):
+        raise BadArgument("projection needs maps of at least one pixel, and finite values in maps and weight")
     centred = samples - samples.mean(0)
     covariance = centred.T @ centred / len(centred)
     total = covariance.trace()
@@ -89,9 +92,11 @@ def bottleneck_projections(model: nn.Module, images: Tensor) -> dict[str, Projec
         By the names of the convolutions, in the order of their calls.
 
     Raises:
-        BadArgument: if all maps that one of them reads are constant.
+        BadArgument: if there is no batch of images, or all maps that one of them reads are constant or not all finite.
+        DoesNotFit: if the network does not take such images.
     """
     net = private_copy(model)
+    require_batch(net, images)
     names = {layer: name for name, layer in net.named_modules()}
     found: dict[str, Projection] = {}
 

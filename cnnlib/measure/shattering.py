@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import gradients_on, main_answer, named_layers, own_random_numbers, private_copy
+from cnnlib.measure.dry_run import (
+    gradients_on,
+    main_answer,
+    named_layers,
+    own_random_numbers,
+    private_copy,
+    require_batch,
+)
 from cnnlib.measure.errors import BadArgument
 
 
@@ -33,16 +40,18 @@ def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]
         layers: names of modules of the network; ``""`` means the images themselves.
 
     Raises:
-        BadArgument: if there are fewer than two images or no layers, or the first logit does not depend on what a layer
-            puts out.
+        BadArgument: if there is no batch of two images or more, ``layers`` is no list or empty, or the first logit does
+            not depend on what a layer puts out.
         UnknownLayer: if the network has no such layer.
+        DoesNotFit: if the network does not take such images.
     """
-    if len(images) < 2:
-        raise BadArgument("neighbouring gradients need at least two images")
     if not layers:
         raise BadArgument("gradient_correlation needs at least one layer")
     net = private_copy(model).train()
     modules = named_layers(net, layers)
+    require_batch(net, images, training=True)
+    if len(images) < 2:
+        raise BadArgument("neighbouring gradients need at least two images")
     images = images.detach().clone().requires_grad_()
     kept: dict[str, Tensor] = {"": images}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import example, named_layers, private_copy
+from cnnlib.measure.dry_run import example, named_layers, private_copy, require_batch, require_images
 from cnnlib.measure.errors import BadArgument
 
 BATCH = 250
@@ -33,30 +33,38 @@ def features(model: nn.Module, images: Tensor, layer: str) -> Tensor:
 
     Raises:
         UnknownLayer: if the network has no module of this name.
-        BadArgument: if the layer is not called, or does not put out one tensor with a row for each image.
+        BadArgument: if there is no batch of images, or the layer is not called or does not put out one tensor with a
+            row for each image.
+        DoesNotFit: if the network does not take such images.
     """
     (outputs,) = _outputs(model, images, [layer])
     return outputs.unsqueeze(-1).flatten(1)  # one value an image is a vector too
 
 
-def nearest(vectors: Tensor, queries: Tensor, count: int = 5, metric: str = "euclidean") -> Tensor:
+def nearest(
+    vectors: Tensor, queries: Tensor | Sequence[int] | int, count: int = 5, metric: str = "euclidean"
+) -> Tensor:
     """Return the ``count`` nearest neighbours of some vectors among all others, nearest first: int64 (Q, count).
 
     Args:
-        vectors: (N, ...), one for each image; flattened.
-        queries: int64 (Q,), the images whose neighbours are wanted. No image is its own neighbour.
+        vectors: (N, ...), one for each image, finite; flattened.
+        queries: int64 (Q,), the images whose neighbours are wanted, or their numbers in a list, or one. No image is
+            its own neighbour.
         count: how many.
         metric: one of :data:`METRICS`; ``"cosine"`` compares directions, whatever the lengths. A vector of zeros has a
             cosine of 0 with all others.
 
     Raises:
-        BadArgument: if the metric is unknown, or there are not so many other vectors.
+        BadArgument: if the metric is unknown, there are not so many other vectors, or one of them is not finite.
     """
     if metric not in METRICS:
         raise BadArgument(f"unknown metric {metric!r}; known are {', '.join(METRICS)}")
     if not 1 <= count < len(vectors):
         raise BadArgument(f"{count} neighbours of {len(vectors)} vectors cannot be had")
     vectors = vectors.flatten(1).float()
+    finite = vectors.isfinite().all(1)
+    if not finite.all():  # one NaN would spoil the mean, and so all distances
+        raise BadArgument(f"vectors must be finite; vector {finite.tolist().index(False)} is not")
     if metric == "cosine":
         vectors = F.normalize(vectors)
         squares = vectors.new_zeros(len(vectors))  # all lengths are 1, but that of a vector of zeros: it must not win
@@ -64,7 +72,7 @@ def nearest(vectors: Tensor, queries: Tensor, count: int = 5, metric: str = "euc
         vectors = vectors - vectors.mean(0)  # a large mean costs digits
         squares = vectors.square().sum(1)
     found = []
-    for part in queries.split(BATCH):
+    for part in torch.as_tensor(queries).reshape(-1).split(BATCH):
         distances = squares - 2 * vectors[part] @ vectors.T  # squared, less what is the same for all
         distances[torch.arange(len(part)), part] = torch.inf
         found.append(distances.topk(count, largest=False).indices)
@@ -101,8 +109,12 @@ def perceptual_distance(model: nn.Module, images: Tensor, others: Tensor, layers
 
     Raises:
         UnknownLayer: if the network has no module of one of these names.
-        BadArgument: if there is no layer, one puts out no maps, or the two batches differ in shape.
+        BadArgument: if there is no batch of images, ``layers`` is no list or empty, one puts out no maps, or the two
+            batches differ in shape.
+        DoesNotFit: if the network does not take such images.
     """
+    for batch in (images, others):
+        require_images(batch)
     if images.shape != others.shape:
         raise BadArgument(f"pairs must have one shape, not {tuple(images.shape)} and {tuple(others.shape)}")
     if not layers:
@@ -120,6 +132,7 @@ def perceptual_distance(model: nn.Module, images: Tensor, others: Tensor, layers
 def _outputs(model: nn.Module, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
     """Return the outputs of layers for all images, float32 on the CPU."""
     net = private_copy(model)
+    require_batch(net, images)
     of_weights = example(net)
     now: dict[str, Tensor] = {}
     for layer, module in named_layers(net, layers).items():

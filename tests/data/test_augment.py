@@ -114,3 +114,25 @@ def test_bad_input_is_answered_clearly():
         normalise(images, (0.5,), (0.5,))
     with pytest.raises(ValueError, match="no 32x32 window fits into images of 28x28"):
         crop_and_flip(coordinates(2, 28))
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (torch.zeros(2, 3, 8, 8), r"not float32 \(2, 3, 8, 8\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"not uint8 \(3, 8, 8\)"),
+    ],
+)
+def test_only_images_of_8_bits_are_padded(images, said):
+    with pytest.raises(ValueError, match=r"images must be uint8 \(N, C, H, W\), " + said):
+        pad(images, value=(0.5,) * 3)
+
+
+def test_padding_and_windows_are_whole_numbers_of_pixels():
+    images = coordinates(2, 32)
+    for padding in (-1, 1.5):
+        with pytest.raises(ValueError, match="padding must be"):
+            pad(images, padding, value=(0.5,) * 3)
+    for size in (0, 1.5):
+        with pytest.raises(ValueError, match="size must be"):
+            crop_and_flip(images, size=size)

@@ -378,3 +378,16 @@ def test_show_describes_the_set_and_writes_samples(named, command, tmp_path):
 def test_samples_that_cannot_be_written_are_one_clear_error(named, command, tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
         command("show", "--out", str(tmp_path / "no-such-folder" / "samples.png"))
+
+
+@pytest.mark.parametrize("name", ["shapes10", "imagenet"])
+def test_only_cifar_sets_are_downloaded_and_verified(name):
+    for ask in (fetch, verify):
+        with pytest.raises(DataError, match=f"only cifar10 and cifar100 are downloaded and verified, not '{name}'"):
+            ask(name)
+
+
+def test_a_name_that_is_no_word_is_unknown():
+    for ask in (load, fetch, verify):
+        with pytest.raises(DataError, match="unknown data set None; choose one of cifar10, "):
+            ask(None)

@@ -229,3 +229,14 @@ def test_cores_are_shared_by_the_processes_of_a_host(monkeypatch):
     assert folders._cores() == 2
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
     assert folders._cores() == 1
+
+
+def test_batches_that_there_are_not(root):
+    data = image_folders(root, size=16, workers=0)
+    for misspelt in ("val", "Train"):
+        with pytest.raises(DataError, match=f"there is no split '{misspelt}'; choose train or test"):
+            next(data.batches(misspelt, torch.arange(4), 2))
+        with pytest.raises(DataError, match="there is no split"):
+            next(data.read(misspelt, [[(0, None)]]))
+    with pytest.raises(DataError, match="size must be at least 1, not 0"):
+        next(data.batches("test", torch.arange(4), 0))

@@ -53,6 +53,11 @@ def test_other_images_are_not_called_coloured(data, channels, said):
         (lambda d: {"test_labels": d.test_labels.int()}, "test_labels must be int64 (20,)"),
         (lambda d: {"train_labels": d.train_labels + 1}, "indices into 10 classes, 0 to 9, not 1 to 10"),
         (lambda d: {"test_labels": d.test_labels - 1}, "indices into 10 classes, 0 to 9, not -1 to 8"),
+        (
+            lambda d: {"train_images": d.train_images.numpy()},
+            "must be a tensor, not a ndarray; torch.as_tensor makes one",
+        ),
+        (lambda d: {"test_labels": d.test_labels.tolist()}, "test_labels must be a tensor, not a list"),
         (lambda d: {"mean": (0.5,)}, "mean must be one number for each of 3 channels, not (0.5,)"),
         (lambda d: {"mean": (125, 123, 114)}, "mean must lie in [0, 1], as pixels divided by 255 do, not (125, 123, "),
         (lambda d: {"mean": (0.5, math.nan, 0.5)}, "mean must lie in [0, 1]"),
@@ -122,3 +127,16 @@ def test_a_subset_keeps_the_order_of_the_set(data):
     place = {image.numpy().tobytes(): number for number, image in enumerate(data.train_images)}
     places = [place[image.numpy().tobytes()] for image in data.subset(50).train_images]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("numbers", [{"n": 10.5}, {"n": "10"}, {"n": 10, "test": 1.5}, {"n": 10, "seed": 0.5}])
+def test_a_subset_is_asked_for_in_whole_numbers(data, numbers):
+    with pytest.raises(DataError, match="must be a whole number"):
+        data.subset(**numbers)
+
+
+def test_batches_that_there_are_not(data):
+    with pytest.raises(DataError, match="there is no split 'val'; choose train or test"):
+        next(data.batches("val", torch.arange(4), 2))
+    with pytest.raises(DataError, match="size must be at least 1, not 0"):
+        next(data.batches("test", torch.arange(4), 0))

@@ -79,3 +79,9 @@ def test_every_turn_occurs(figures):
 def test_there_must_be_a_figure():
     with pytest.raises(DataError, match="at least one figure, not 0"):
         poses(0)
+
+
+def test_numbers_are_whole_and_seeds_not_negative():
+    for wrong in ({"count": 1.5}, {"count": 3, "seed": 0.5}, {"count": 3, "seed": -1}):
+        with pytest.raises(DataError, match="must be"):
+            poses(**wrong)

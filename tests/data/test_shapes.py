@@ -105,3 +105,9 @@ def test_a_small_convolutional_network_learns_it(data):
 
     body = [halving(3, 32), halving(32, 64), halving(64, 128), halving(128, 256)]
     assert accuracy(data, nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))) > 45
+
+
+@pytest.mark.parametrize("wrong", [{"train": 1.5}, {"train": 10, "test": "3"}, {"seed": 0.5}, {"seed": -1}])
+def test_numbers_are_whole_and_seeds_not_negative(wrong):
+    with pytest.raises(DataError, match="must be"):
+        shapes10(**wrong)

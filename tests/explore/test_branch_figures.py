@@ -89,3 +89,16 @@ def test_positions_must_fit_the_figures():
     figures = poses(3)
     with pytest.raises(NothingToDraw, match="3 figures and positions for 2"):
         joints(figures, figures.joints[:2])
+
+
+def test_a_field_that_reads_nothing_has_no_extent():
+    with pytest.raises(NothingToDraw, match="this field reads nothing"):
+        extent(np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("columns", [0, 1.5])
+def test_columns_are_counted(field, columns):
+    with pytest.raises(NothingToDraw, match="columns must be"):
+        reach({"a": field}, columns=columns)
+    with pytest.raises(NothingToDraw, match="columns must be"):
+        joints(poses(2), columns=columns)

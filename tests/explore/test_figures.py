@@ -263,3 +263,38 @@ def test_runs_that_cannot_be_drawn_are_refused():
     early.history = early.history[:1]
     with pytest.raises(NothingToDraw, match="test error"):
         learning_curves([early])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"), [(-2.1, 2.0, "-2.1 to 2"), (0.0, 1.01, "0 to 1"), (0.5, float("nan"), "nan to nan")]
+)
+def test_floats_that_are_no_colours_are_refused(low, high, said):
+    with pytest.raises(NothingToDraw, match=rf"images needs floats in \[0, 1\]; these go from {said}"):
+        images(torch.tensor([low, high, 0.5, 0.5]).view(1, 1, 2, 2))
+
+
+def test_floats_may_be_rounded_past_black_and_white():
+    pixels = images(torch.tensor([-5e-4, 1 + 5e-4]).view(1, 1, 1, 2)).axes[0].images[0].get_array()
+    assert pixels[0, :, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("per_class", [0, -1, 1.5])
+def test_samples_are_counted(shapes, per_class):
+    with pytest.raises(NothingToDraw, match="per_class must be"):
+        samples(shapes, per_class=per_class)
+
+
+def test_classes_are_a_list_of_at_least_one_name(shapes):
+    with pytest.raises(NothingToDraw, match=r"classes must be a list of names, such as \['star'\], not 'star'"):
+        samples(shapes, classes="star")
+    with pytest.raises(NothingToDraw, match="at least one class"):
+        samples(shapes, classes=[])
+
+
+def test_a_mapping_may_hold_records():
+    runs, records = ({"a": [wrap(run(seed)) for seed in (0, 1)]} for wrap in (lambda run: run, wrapped))
+    assert describe(learning_curves(records)) == describe(learning_curves(runs))
+
+
+def wrapped(run):
+    return SimpleNamespace(arm="another name", run=run)

@@ -78,3 +78,9 @@ def test_shares_stand_where_they_were_measured():
     assert "principal components 95%, the convolution 60%, random directions 50%" in describe(figure)
     with pytest.raises(NothingToDraw):
         variance_kept({})
+
+
+@pytest.mark.parametrize("columns", [0, 1.5])
+def test_columns_are_counted(columns):
+    with pytest.raises(NothingToDraw, match="columns must be"):
+        feature_maps({"a": torch.zeros(2, 3, 3)}, columns=columns)

@@ -367,3 +367,9 @@ def test_two_towers_have_two_columns_that_meet():
     words = in_words(network_graph(create("alexnet-two-towers"), (3, 227, 227)))
     assert words.count("2 branches") == 4
     assert words.count("concatenation") == 4
+
+
+@pytest.mark.parametrize("depth", [0, "1", 1.5])
+def test_levels_are_counted(depth):
+    with pytest.raises(BadArgument, match="depth must be"):
+        network_graph(nn.Conv2d(3, 4, 3), (3, 8, 8), depth=depth)

@@ -63,3 +63,17 @@ def test_grey_spans_black_to_white():
     pixels = figure.axes[0].images[0].get_array()
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert explore.describe(figure) == "four values: 2 by 2 values in grey."
+
+
+@pytest.mark.parametrize("length", [0, -1.0, float("nan")])
+def test_stripes_have_a_width(length):
+    with pytest.raises(NothingToDraw, match="finest must be a positive number of pixels"):
+        explore.zone_plate(5, finest=length)
+    with pytest.raises(NothingToDraw, match="period must be a positive number of pixels"):
+        explore.stripe_filter(5, period=length)
+
+
+@pytest.mark.parametrize("size", [2, 5.0])
+def test_stripes_need_pixels(size):
+    with pytest.raises(NothingToDraw, match="size must be"):
+        explore.stripe_filter(size, period=4.5)

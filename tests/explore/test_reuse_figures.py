@@ -6,7 +6,7 @@ import pytest
 
 from cnnlib.explore import describe, feature_reuse, memory_by_depth
 from cnnlib.explore.boxes import NothingToDraw
-from cnnlib.studies import Probed
+from cnnlib.studies import Probed, find_study, load_records
 
 
 def record(scale=1.0):
@@ -68,3 +68,8 @@ def test_memory_is_drawn_in_megabytes():
     (axes,) = figure.axes
     assert [list(line.get_ydata()) for line in axes.lines] == [[1.0, 4.0], [0.5, 1.0]]
     assert "a 1.0 MB at 10 layers, 4.0 MB at 20 layers" in describe(figure)
+
+
+def test_the_probe_of_another_study_is_refused():
+    with pytest.raises(NothingToDraw, match="records of a DenseNet"):
+        feature_reuse(load_records(find_study("degradation"), "short"))

@@ -84,3 +84,8 @@ def test_an_image_that_cannot_be_normalised_is_refused_in_training_only():
     assert allocated_peak(net, (3, 4, 4), 2, backward=True) > 0
     with pytest.raises(DoesNotFit, match=r"Sequential does not take an input of 3x4x4: Expected more than 1 value"):
         allocated_peak(net, (3, 4, 4), backward=True)
+
+
+def test_a_network_without_values_is_refused():
+    with pytest.raises(BadArgument, match="Conv2d is on the device 'meta', without values"):
+        allocated_peak(nn.Conv2d(3, 8, 3, device="meta"), (3, 8, 8))

@@ -177,3 +177,9 @@ def test_errors():
         effective_receptive_field(net, (3, 8, 8), layer="1")
     with pytest.raises(BadArgument, match="shape"):
         effective_receptive_field(net, torch.zeros(3, 8, 8))
+
+
+@pytest.mark.parametrize(("samples", "said"), [(0, "at least 1"), (-1, "at least 1"), (1.5, "a whole number")])
+def test_there_must_be_a_number_of_noise_images(samples, said):
+    with pytest.raises(BadArgument, match=f"samples must be {said}, not {samples}"):
+        effective_receptive_field(nn.Conv2d(3, 4, 3), (3, 8, 8), samples=samples)

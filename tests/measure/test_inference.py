@@ -84,3 +84,8 @@ def test_images_that_do_not_fit_are_refused():
         inference(nn.Conv2d(3, 8, 3), (3, 2, 2))
     with pytest.raises(BadArgument, match="shape of one image"):
         inference(nn.Conv2d(3, 8, 3), (3, 0, 8))
+
+
+def test_a_network_without_values_is_refused():
+    with pytest.raises(BadArgument, match="Conv2d is on the device 'meta', without values"):
+        inference(nn.Conv2d(3, 8, 3, device="meta"), (3, 8, 8))

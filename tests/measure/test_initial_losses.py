@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -66,3 +67,13 @@ def test_the_first_loss_of_a_training_is_that_of_the_same_seed():
     images = normalise(data.train_images, data.mean, data.std)
     (loss,) = initial_losses(lambda: create("resnet20"), images, data.train_labels, seeds=[2])
     assert run.history[0].train_loss == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("seeds", [(0, 1, 2), [0]])
+def test_one_network_each_time_is_refused_and_left_alone(batch, seeds):
+    net = create("resnet20").eval()
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(BadArgument, match=r"draw must return a new network each time, such as lambda: cnnlib\.create"):
+        initial_losses(lambda: net, *batch, seeds=seeds)
+    assert not net.training
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))

@@ -415,3 +415,13 @@ def test_html_escapes_names():
 
     Odd.__name__ = "<b>"
     assert "<b>" not in layer_table(nn.Sequential(Odd()), (1, 4, 4))._repr_html_()
+
+
+def test_a_number_is_no_name_of_a_layer_and_no_name_is_proposed_twice():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    for rows in (cnnlib.measure.layer_table(net, (3, 8, 8)), cnnlib.measure.receptive_field(net, (3, 8, 8))):
+        with pytest.raises(UnknownLayer, match="no layer 10; the nearest names are") as error:
+            rows[10]
+        proposed = re.findall(r"'(.*?)'", str(error.value))
+        assert proposed
+        assert len(set(proposed)) == len(proposed)

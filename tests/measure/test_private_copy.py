@@ -101,7 +101,7 @@ class WritesIntoItsInput(ResNet):
         lambda net, images, labels: perceptual_distance(net, images, images.flip(0), ["stem"]),
         lambda net, images, labels: channel_weights(net, images, labels),
         lambda net, images, labels: effective_receptive_field(net, images, layer="stem"),
-        lambda net, images, labels: initial_losses(lambda: net, images, labels),
+        lambda net, images, labels: initial_losses(lambda: copy.deepcopy(net), images, labels),
         lambda net, images, labels: lesions(net, images, labels),
     ],
 )

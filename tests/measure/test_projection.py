@@ -124,3 +124,12 @@ def test_what_cannot_be_projected():
         projection(torch.ones(1, 4, 3, 3), torch.ones(2, 4))
     with pytest.raises(BadArgument, match="constant"):
         bottleneck_projections(nn.Conv2d(4, 2, 1), torch.ones(1, 4, 3, 3))
+
+
+def test_values_that_are_not_finite_are_not_called_constant():
+    maps, weight = torch.randn(2, 4, 3, 3), torch.ones(2, 4)
+    for wrong in ((maps * torch.nan, weight), (maps, weight * torch.nan), (maps[:0], weight)):
+        with pytest.raises(BadArgument, match="at least one pixel, and finite values"):
+            projection(*wrong)
+    with pytest.raises(BadArgument, match="finite values"):
+        bottleneck_projections(nn.Conv2d(4, 2, 1), maps * torch.nan)

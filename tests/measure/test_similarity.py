@@ -154,3 +154,18 @@ def test_perceptual_distance_refuses_what_makes_no_sense(net):
     ):
         with pytest.raises(BadArgument, match=words):
             perceptual_distance(net, pictures(1), others, layers)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_vectors_that_are_not_finite_are_named(metric, value):
+    points = torch.randn(10, 4)
+    points[7, 1] = value
+    with pytest.raises(BadArgument, match=r"^vectors must be finite; vector 7 is not$"):
+        nearest(points, torch.tensor([0]), 3, metric)
+
+
+def test_queries_may_be_plain_numbers():
+    points = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
+    assert nearest(points, 2, 2).tolist() == [[1, 0]]
+    assert nearest(points, [0, 2], 2).tolist() == [[1, 2], [1, 0]]

@@ -155,3 +155,9 @@ def test_text_and_html():
     assert lines[0] == "AlexNet: a training step, 128 images of 3x227x227"
     assert "parameters                                243.9     10" in lines
     assert '<th scope="row">their gradients</th>' in memory._repr_html_()
+
+
+@pytest.mark.parametrize("dtype", ["float16", torch.int32, None])
+def test_a_type_that_cannot_be_trained_in_is_refused(dtype):
+    with pytest.raises(BadArgument, match=f"dtype must be a floating-point type, .* not {dtype!r}"):
+        training_memory(MLP, (10,), 8, dtype=dtype)

@@ -114,7 +114,7 @@ def measured(found: Sequence[Speed]) -> str:
         recipe = recipe_for(speed.model)
         images = (CIFAR, recipe.steps(CIFAR) * recipe.batch_size)
         cells = (*speed_cells(speed), *(duration(count, speed.images_per_second) for count in images))
-        rows.append(f"| {' | '.join(cells)} (`{recipe.name}`) |")
+        rows.append(f"| {' | '.join(cells)} ({recipe.name}) |")
     return "\n".join([MEASURED, *rows])
 
 

@@ -1,5 +1,6 @@
 """The one base class of the errors that cnnlib raises on purpose, and what it says of the errors of others."""
 
+import math
 from numbers import Integral
 
 
@@ -7,13 +8,18 @@ class CnnlibError(Exception):
     """Something the user can mend. The message says what was wrong and what to do."""
 
 
-def require_whole(error: type[Exception], least: int, **numbers: object) -> None:
+def require_whole(error: type[Exception], least: float, **numbers: object) -> None:
     """Raise ``error``, naming the first of these that is no integer, of Python or NumPy, or less than ``least``."""
     for name, number in numbers.items():
         if not isinstance(number, Integral) or isinstance(number, bool):
             raise error(f"{name} must be a whole number, not {number!r}")
         if number < least:
             raise error(f"{name} must be at least {least}, not {number}")
+
+
+def require_integers(error: type[Exception], **numbers: object) -> None:
+    """Raise ``error``, naming the first of these that is no integer; what else it must be, the caller says."""
+    require_whole(error, -math.inf, **numbers)
 
 
 def first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cnnlib.errors import CnnlibError, require_whole
+from cnnlib.errors import CnnlibError, require_integers, require_whole
 
 
 class DataError(CnnlibError, RuntimeError):
@@ -156,7 +156,7 @@ class ImageSet:
         Raises:
             DataError: if a class has too few images, or a number is not a whole one or too small.
         """
-        require_whole(DataError, -math.inf, n=n, seed=seed, test=1 if test is None else test)
+        require_integers(DataError, n=n, seed=seed, test=1 if test is None else test)
         if n < 1:
             raise DataError(f"a subset needs at least one training image, not {n}")
         if test is not None and test < 1:

@@ -10,7 +10,6 @@ What is measured on it says nothing about photographs of people.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from cnnlib.data.bits import Random
 from cnnlib.data.images import DataError
-from cnnlib.errors import require_whole
+from cnnlib.errors import require_integers, require_whole
 
 Array = np.ndarray
 
@@ -63,7 +62,7 @@ def poses(count: int, seed: int = 0) -> PoseSet:
     Raises:
         DataError: if ``count`` is not a positive whole number, or ``seed`` is negative or not a whole number.
     """
-    require_whole(DataError, -math.inf, count=count)
+    require_integers(DataError, count=count)
     require_whole(DataError, 0, seed=seed)
     if count < 1:
         raise DataError(f"draw at least one figure, not {count}")

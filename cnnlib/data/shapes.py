@@ -12,7 +12,6 @@ the last bit, in which machines differ, is gone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +20,7 @@ import torch
 
 from cnnlib.data.bits import Random
 from cnnlib.data.images import DataError, ImageSet, channel_statistics
-from cnnlib.errors import require_whole
+from cnnlib.errors import require_integers, require_whole
 
 Array = np.ndarray
 
@@ -114,7 +113,7 @@ def shapes10(train: int = 50_000, test: int = 10_000, seed: int = 0) -> ImageSet
     Raises:
         DataError: if there are fewer images, or a number is not a whole one or too small.
     """
-    require_whole(DataError, -math.inf, train=train, test=test)
+    require_integers(DataError, train=train, test=test)
     require_whole(DataError, 0, seed=seed)
     if train < 1 or test < 0:
         raise DataError(f"Shapes-10 needs at least one training image, not {train} and {test} test images")

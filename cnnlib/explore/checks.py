@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cnnlib.errors import CnnlibError, require_whole
+from cnnlib.errors import CnnlibError
 from cnnlib.settings import BUDGETS
 
 if TYPE_CHECKING:
@@ -15,11 +14,6 @@ if TYPE_CHECKING:
 
 class OutOfRange(CnnlibError, ValueError):
     """The explorer was asked to start from a setting that its sliders do not have."""
-
-
-def require_integers(error: type[CnnlibError], **numbers: object) -> None:
-    """Raise ``error``, naming the first of these that is no integer; what else it must be, its explorer says."""
-    require_whole(error, -math.inf, **numbers)
 
 
 def require_alike(error: type[CnnlibError], runs: Iterable[Run]) -> None:

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from cnnlib.errors import CnnlibError
-from cnnlib.explore.checks import require_integers
+from cnnlib.errors import CnnlibError, require_integers
 from cnnlib.explore.figures import short
 from cnnlib.explore.html import Html, asset, buttons, figure, script, tag
 from cnnlib.studies.imagenet import FLOAT, ImageNetNet, frontier, nets

@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import pairwise
 from statistics import fmean
 
-from cnnlib.errors import CnnlibError
-from cnnlib.explore.checks import require_alike, require_integers
+from cnnlib.errors import CnnlibError, require_integers
+from cnnlib.explore.checks import require_alike
 from cnnlib.explore.degradation import KINDS, kind_and_depth
 from cnnlib.explore.html import Html, asset, buttons, figure, script, tag
 from cnnlib.studies import Record

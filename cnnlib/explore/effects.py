@@ -12,9 +12,10 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from cnnlib.errors import require_integers
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
-from cnnlib.explore.checks import require_alike, require_integers
+from cnnlib.explore.checks import require_alike
 from cnnlib.studies.statistics import student
 
 if TYPE_CHECKING:

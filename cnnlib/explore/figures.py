@@ -22,7 +22,7 @@ from cnnlib.errors import require_whole
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
 from cnnlib.explore.checks import require_alike
-from cnnlib.training.words import data_in_words
+from cnnlib.training.words import data_in_words, in_brackets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -305,8 +305,7 @@ def _by_label(records: Any) -> dict[str, list[Run]]:
     groups: dict[str, list[Run]] = {}
     for record in records:
         run = getattr(record, "run", record)
-        changes = ", ".join(f"{key}={value}" for key, value in getattr(run, "overrides", {}).items())
-        label = getattr(record, "arm", None) or (f"{run.model} ({changes})" if changes else run.model)
+        label = getattr(record, "arm", None) or f"{run.model}{in_brackets(getattr(run, 'overrides', {}))}"
         groups.setdefault(label, []).append(run)
     return groups
 

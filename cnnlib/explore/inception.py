@@ -11,7 +11,8 @@ import math
 from dataclasses import astuple, dataclass, replace
 from functools import cache
 
-from cnnlib.explore.checks import OutOfRange, require_integers
+from cnnlib.errors import require_integers
+from cnnlib.explore.checks import OutOfRange
 from cnnlib.explore.html import Html, asset, figure, script, tag
 from cnnlib.models import card
 from cnnlib.models.googlenet import TABLE_1, Inception, googlenet

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from cnnlib.errors import CnnlibError
-from cnnlib.explore.checks import require_integers
+from cnnlib.errors import CnnlibError, require_integers
 from cnnlib.explore.html import Html, asset, figure, script, tag
 from cnnlib.measure.arithmetic import ConvArithmetic
 from cnnlib.measure.errors import DoesNotFit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cnnlib.explore.checks import require_integers
+from cnnlib.errors import require_integers
 from cnnlib.explore.html import Html, number, tag
 from cnnlib.explore.width import NotDrawn, _svg, _words
 

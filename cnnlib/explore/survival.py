@@ -15,8 +15,9 @@ from functools import cache
 from numbers import Real
 from typing import TYPE_CHECKING
 
+from cnnlib.errors import require_integers
 from cnnlib.explore import style
-from cnnlib.explore.checks import OutOfRange, require_integers
+from cnnlib.explore.checks import OutOfRange
 from cnnlib.explore.html import Html, asset, figure, script, tag
 
 if TYPE_CHECKING:

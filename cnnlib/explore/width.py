@@ -10,8 +10,7 @@ from functools import cache
 from html import escape
 from numbers import Real
 
-from cnnlib.errors import CnnlibError
-from cnnlib.explore.checks import require_integers
+from cnnlib.errors import CnnlibError, require_integers
 from cnnlib.explore.html import Html, number, tag
 from cnnlib.explore.inception import short
 

@@ -16,7 +16,7 @@ from cnnlib.settings import BUDGETS
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.record import Record, in_order, load_records
 from cnnlib.studies.statistics import LEGEND, Summary, differ, summarise
-from cnnlib.studies.study import Arm, Study, require_study
+from cnnlib.studies.study import Arm, Study, require_sequences, require_study
 from cnnlib.table import Column, Table
 from cnnlib.training import Recipe, Run
 from cnnlib.training.network import registered
@@ -47,8 +47,7 @@ def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequ
     """
     require_study("compare", study)
     records = load_records(study) if records is None else [*records]
-    if isinstance(arms, str):
-        raise StudyError(f"arms are a sequence, even of one: [{arms!r}]")
+    require_sequences(None, arms)
     if arms is not None:
         if not arms:
             raise StudyError("compare needs at least one arm")

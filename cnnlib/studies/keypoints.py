@@ -24,8 +24,8 @@ from cnnlib.models import layers
 from cnnlib.models.unipose import POOLINGS, AtrousPooling, conv_bn_relu
 from cnnlib.studies.comparison import refuse_twice, verdicts
 from cnnlib.studies.errors import StudyError
-from cnnlib.studies.running import require_sequences
 from cnnlib.studies.statistics import LEGEND, summarise
+from cnnlib.studies.study import require_sequences
 from cnnlib.table import Column, Table
 from cnnlib.training import Progress
 

@@ -23,7 +23,7 @@ from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
 from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
 from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records, refuse_none
-from cnnlib.studies.study import Arm, Study, require_study
+from cnnlib.studies.study import Arm, Study, require_sequences, require_study
 from cnnlib.training import Progress, Run, fit, hardware
 from cnnlib.training.engine import finished_network
 from cnnlib.training.errors import CheckpointError, OutOfMemory, check_at_least
@@ -77,7 +77,8 @@ def run(
     """
     require_study("run", study)
     require_sequences(seeds, arms)
-    require_images("run", data)
+    if not isinstance(data, ImageSet | None):
+        raise StudyError(f"run needs images, such as cnnlib.load_data('cifar10'), not {data!r}")
     budget = settings.budget(budget)
     _check_jobs(jobs)
     tasks = _planned(study, budget, seeds, arms, data or load(study.data), folder)
@@ -137,27 +138,6 @@ class _Task:
     def recorded(self) -> bool:
         """Whether the record is there, whoever wrote it."""
         return self.path is not None and self.path.exists()
-
-
-def require_sequences(seeds: Sequence[int] | None, arms: Sequence[str] | None) -> None:
-    """Check that what may be several is not one by itself.
-
-    Raises:
-        StudyError: if it is.
-    """
-    if isinstance(seeds, int) or isinstance(arms, str):
-        given = f"seeds=[{seeds}]" if isinstance(seeds, int) else f"arms=[{arms!r}]"
-        raise StudyError(f"seeds and arms are sequences, even of one: {given}")
-
-
-def require_images(function: str, data: object) -> None:
-    """Check what a function was given for a data set; None stands for one that was not given.
-
-    Raises:
-        StudyError: if it is none, such as the name of one.
-    """
-    if not isinstance(data, ImageSet | None):
-        raise StudyError(f"{function} needs images, such as cnnlib.load_data('cifar10'), not {data!r}")
 
 
 def _check_jobs(jobs: int) -> None:

@@ -24,9 +24,10 @@ from cnnlib.settings import BUDGETS
 from cnnlib.studies.comparison import NOTHING, comparable, refuse_twice, verdicts, where_and_how_long
 from cnnlib.studies.errors import RecordError, StudyError, Unfinished
 from cnnlib.studies.record import SHIPPED, file_name, refuse_different, refuse_misnamed, refuse_none, refuse_stand_in
-from cnnlib.studies.running import in_hand, require_sequences
+from cnnlib.studies.running import in_hand
 from cnnlib.studies.schemas import SEARCH, validate
 from cnnlib.studies.statistics import LEGEND, summarise
+from cnnlib.studies.study import require_sequences
 from cnnlib.table import Column, Table
 from cnnlib.training import RECIPES, Interrupted, Progress, Recipe, Run, fit, hardware
 from cnnlib.training.recipe import WORDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -187,3 +187,14 @@ def require_study(function: str, study: object) -> None:
     """
     if not isinstance(study, Study):
         raise StudyError(f"{function} needs a study, not {study!r}; find_study(name) returns one")
+
+
+def require_sequences(seeds: Sequence[int] | None, arms: Sequence[str] | None) -> None:
+    """Check that what may be several is not one by itself.
+
+    Raises:
+        StudyError: if it is.
+    """
+    if isinstance(seeds, int) or isinstance(arms, str):
+        given = f"seeds=[{seeds}]" if isinstance(seeds, int) else f"arms=[{arms!r}]"
+        raise StudyError(f"seeds and arms are sequences, even of one: {given}")

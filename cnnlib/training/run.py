@@ -14,14 +14,12 @@ from cnnlib.table import Column, Table
 from cnnlib.training.errors import RecipeError, RunError
 from cnnlib.training.evaluation import Evaluation
 from cnnlib.training.recipe import Recipe
-from cnnlib.training.words import data_in_words, in_words, percent
+from cnnlib.training.words import data_in_words, in_brackets, in_words, percent
 
 
 def title(model: str, overrides: dict[str, Any], data: str, stands_in_for: str | None) -> str:
     """Return model, overrides and data set in words; a stand-in in capitals."""
-    changes = ", ".join(f"{key}={value}" for key, value in overrides.items())
-    subject = f"{model} ({changes})" if changes else model
-    return f"{subject} on {data_in_words(data, stands_in_for)}"
+    return f"{model}{in_brackets(overrides)} on {data_in_words(data, stands_in_for)}"
 
 
 def conditions(

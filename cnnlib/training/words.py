@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 def percent(value: float | None, digits: int = 2) -> str:
     """Return an error in percent as text, or a dash where there is none."""
@@ -16,6 +19,12 @@ def in_words(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def in_brackets(overrides: Mapping[str, Any]) -> str:
+    """Return what was changed in a network, as it stands behind its name: ``" (width=0.5)"``, or nothing."""
+    changes = ", ".join(f"{key}={value}" for key, value in overrides.items())
+    return f" ({changes})" if changes else ""
 
 
 def data_in_words(name: str, stands_in_for: str | None) -> str:

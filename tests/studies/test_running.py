@@ -463,7 +463,7 @@ def test_a_study_that_averages_nothing_has_no_averages(study):
 
 def test_arms_to_compare_are_a_sequence_of_some(study, data):
     records = go(study, data, seeds=[0])
-    with pytest.raises(StudyError, match=r"arms are a sequence, even of one: \['wide'\]"):
+    with pytest.raises(StudyError, match=r"sequences, even of one: arms=\['wide'\]"):
         compare(study, records, arms="wide")
     with pytest.raises(StudyError, match="at least one arm"):
         compare(study, records, arms=[])

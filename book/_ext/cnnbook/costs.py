@@ -19,7 +19,7 @@ from cnnlib.studies import STUDIES, Record, load_records
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training import Run, find_recipe, recipe_for
 from cnnlib.training.network import registered
-from cnnlib.training.words import in_words
+from cnnlib.training.words import in_brackets, in_words
 
 CIFAR = 50_000
 """Training images of CIFAR-10."""
@@ -52,7 +52,7 @@ class Speed:
     runs: int
     together: int = 1
     steps: int = 0
-    overrides: str = ""
+    changes: str = ""
 
 
 @functools.cache
@@ -77,13 +77,13 @@ def speeds(runs: Iterable[Run]) -> list[Speed]:
         if run.steps < LEAST_STEPS.get(run.device_type, 1):
             continue
         cost = cost_of(run.model, json.dumps(run.overrides))
-        overrides = ", ".join(f"{key}={value}" for key, value in run.overrides.items())
-        groups.setdefault((run.hardware, run.together, run.model, overrides, cost), []).append(run)
+        changes = in_brackets(run.overrides)
+        groups.setdefault((run.hardware, run.together, run.model, changes, cost), []).append(run)
     chosen: dict[tuple[str, str], Speed] = {}
-    for (hardware, together, model, overrides, cost), group in groups.items():
+    for (hardware, together, model, changes, cost), group in groups.items():
         steps = max(run.steps for run in group)
         values = [run.images_per_second for run in group if run.steps == steps]
-        speed = Speed(model, cost, hardware, median(values), len(values), together, steps, overrides)
+        speed = Speed(model, cost, hardware, median(values), len(values), together, steps, changes)
         place = (hardware, card(model).family)
         if place not in chosen or _weight(speed) > _weight(chosen[place]):
             chosen[place] = speed
@@ -120,8 +120,7 @@ def measured(found: Sequence[Speed]) -> str:
 
 def speed_cells(speed: Speed) -> tuple[str, ...]:
     cost = f"{speed.multiply_adds / 1e6:,.1f} M"
-    options = f" ({speed.overrides})" if speed.overrides else ""
-    return f"`{speed.model}`{options}", cost, speed.hardware, f"{speed.images_per_second:,.0f}"
+    return f"`{speed.model}`{speed.changes}", cost, speed.hardware, f"{speed.images_per_second:,.0f}"
 
 
 def estimated(found: Sequence[Speed]) -> str:

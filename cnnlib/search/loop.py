@@ -232,7 +232,7 @@ def search(
     with reproducible(device), kept(device):
         begin = time.monotonic()
         one = _Search(WAYS[way], parts, effort, space or Space(), seed, device)
-        with display.start(f"search, {way}, seed {seed}", effort.steps, 0) as bar:
+        with display.start(f"{way}, seed {seed}", effort.steps, 0) as bar:
             best, candidates = one.with_shared_weights(bar) if WAYS[way].shared else one.with_own_weights(bar)
         return Found(
             *candidates[best],

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import filelock
-import torch
 
 from cnnlib import settings
 from cnnlib.data import ImageSet, load
-from cnnlib.errors import CnnlibError
-from cnnlib.files import locked, user_path, write_json
+from cnnlib.files import user_path, write_json
 from cnnlib.measure.dry_run import own_random_numbers
 from cnnlib.studies import equal_time
 from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
-from cnnlib.studies.errors import RecordError, StudyError, Unfinished
+from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
+from cnnlib.studies.queue import Task, check_jobs, in_hand, work_off
 from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records, refuse_none
 from cnnlib.studies.study import Arm, Study, require_sequences, require_study
 from cnnlib.training import Progress, Run, fit, hardware
 from cnnlib.training.engine import finished_network
-from cnnlib.training.errors import CheckpointError, OutOfMemory, check_at_least
-from cnnlib.training.interrupts import STOP, ignored
+from cnnlib.training.errors import CheckpointError
 from cnnlib.training.network import build
 
 CHECKPOINT_SECONDS = 30.0
@@ -80,11 +74,11 @@ def run(
     if not isinstance(data, ImageSet | None):
         raise StudyError(f"run needs images, such as cnnlib.load_data('cifar10'), not {data!r}")
     budget = settings.budget(budget)
-    _check_jobs(jobs)
+    check_jobs(jobs)
     tasks = _planned(study, budget, seeds, arms, data or load(study.data), folder)
     if folder:
-        tasks = [_unstopped(task) for task in tasks]
-    return _train(tasks, jobs, progress)
+        tasks = [task.kept_going() for task in tasks]
+    return work_off(tasks, jobs, progress)
 
 
 def run_studies(
@@ -109,42 +103,21 @@ def run_studies(
         require_study("run_studies", study)
     require_sequences(seeds, None)
     budget = settings.budget(budget)
-    _check_jobs(jobs)
+    check_jobs(jobs)
     sets = dict(data or {})
     for study in studies:
         if study.data not in sets:
             sets[study.data] = load(study.data)
     sets = {name: images.to(settings.device()) for name, images in sets.items()}  # one copy for all
     planned = {study.name: _planned(study, budget, seeds, None, sets[study.data], folder) for study in studies}
-    queue = sorted((task for tasks in planned.values() for task in tasks), key=lambda task: task.seed)
     if folder:
-        queue = [_unstopped(_light(task)) for task in queue]
-    trained = _train(queue, jobs, progress)
-    finished = {(task.study.name, task.label, task.seed): record for task, record in zip(queue, trained, strict=True)}
-    return {name: [finished[name, task.label, task.seed] for task in tasks] for name, tasks in planned.items()}
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One training of a study; ``train(display)`` returns its record, which lies at ``path``, if anywhere."""
-
-    study: Study
-    label: str
-    seed: int
-    path: Path | None
-    train: Callable[..., Record | str]
-
-    @property
-    def recorded(self) -> bool:
-        """Whether the record is there, whoever wrote it."""
-        return self.path is not None and self.path.exists()
-
-
-def _check_jobs(jobs: int) -> None:
-    check_at_least(1, jobs=jobs)
-    device = settings.device()
-    if jobs > 1 and device.type != "cuda":
-        raise StudyError(f"{jobs} trainings at a time need a GPU: a {device.type} is busy with one")
+        averaged = {study.name: study.averaged for study in studies}
+        for name, tasks in planned.items():
+            light = [task if task.label in averaged[name] else _light(task) for task in tasks]
+            planned[name] = [task.kept_going() for task in light]
+    queue = sorted((task for tasks in planned.values() for task in tasks), key=lambda task: task.seed)
+    finished = dict(zip(queue, work_off(queue, jobs, progress), strict=True))
+    return {name: [finished[task] for task in tasks] for name, tasks in planned.items()}
 
 
 def _planned(
@@ -154,7 +127,7 @@ def _planned(
     arms: Sequence[str] | None,
     data: ImageSet,
     folder: str | Path | None,
-) -> list[_Task]:
+) -> list[Task]:
     """Return the trainings of a study, arm by arm."""
     scale = study.scale(budget)
     labels = dict.fromkeys(study.arms if arms is None else arms)
@@ -173,7 +146,7 @@ def _planned(
         for seed in dict.fromkeys(map(hardware.checked_seed, scale.seeds if seeds is None else seeds)):
             path = folder / study.name / file_name(budget, label, seed, _stand_in(data)) if folder else None
             _found(study, path, images)  # so that one that does not fit is refused now, not after hours of training
-            tasks.append(_Task(study, label, seed, path, functools.partial(train, label, seed, path)))
+            tasks.append(Task(study.name, label, seed, path, functools.partial(train, label, seed, path)))
     return tasks
 
 
@@ -186,60 +159,14 @@ def _found(study: Study, path: Path | None, images: ImageSet) -> Record | None:
     return record
 
 
-def _light(task: _Task) -> _Task:
-    """Return the task in a form that drops the network as soon as it is recorded, unless it is to be averaged."""
-    if task.label in task.study.averaged:
-        return task
+def _light(task: Task) -> Task:
+    """Return the task in a form that drops the network as soon as it is recorded."""
     return replace(task, train=functools.partial(_without_network, task))
 
 
-def _without_network(task: _Task, display: Progress, together: int = 1) -> Record:
+def _without_network(task: Task, display: Progress, together: int = 1) -> Record:
     record = task.train(display, together=together)
     return replace(record, run=replace(record.run, module=None))
-
-
-def _unstopped(task: _Task) -> _Task:
-    """Return the task in a form that hands its failure back instead of stopping those that come after it."""
-    return replace(task, train=functools.partial(_attempt, task))
-
-
-def _attempt(task: _Task, display: Progress, together: int = 1) -> Record | str:
-    """Return the record of a training, or in words what failed and why: the error itself would hold the network."""
-    try:
-        return task.train(display, together=together)
-    except (CnnlibError, OSError) as error:  # the latter if the record cannot be written; its checkpoint stays
-        crowded = together > 1 and isinstance(error, OutOfMemory)
-        advice = f". {together} were trained at a time; fewer need less memory" if crowded else ""
-        return f"{task.study.name}, {task.label}, seed {task.seed}: {error}{advice}"
-
-
-def _train(tasks: Sequence[_Task], jobs: int, progress: bool) -> list[Record]:
-    """Return the records of trainings, in their order.
-
-    Raises:
-        Unfinished: if some handed back why they failed.
-    """
-    waiting = sum(not task.recorded for task in tasks)
-    jobs = min(jobs, max(1, waiting))  # a record says how many shared the GPU
-    with contextlib.closing(Progress(progress)) as display:
-        finished = _side_by_side(tasks, jobs, display) if jobs > 1 else _in_turn(tasks, display)
-        # What another process had in hand when its turn came may be recorded by now.
-        failed = [number for number, result in enumerate(finished) if isinstance(result, str)]
-        recorded = [number for number in failed if tasks[number].recorded]
-        for number, result in zip(recorded, _in_turn([tasks[number] for number in recorded], display), strict=True):
-            finished[number] = result
-    if failures := [failure for failure in finished if isinstance(failure, str)]:
-        raise Unfinished(failures, [record for record in finished if isinstance(record, Record)])
-    return finished
-
-
-def _in_turn(tasks: Sequence[_Task], display: Progress) -> list[Record | str]:
-    """Train one after the other."""
-    finished = []
-    for number, task in enumerate(tasks, start=1):
-        display.prefix = f"{task.study.name}, {task.label}, {number} of {len(tasks)}: "
-        finished.append(task.train(display))
-    return finished
 
 
 def _record(
@@ -295,51 +222,6 @@ def _unreadable_explained(path: Path) -> Iterator[None]:
             f"the record is there, but its network cannot be averaged: {error}. To train it again, delete {path.name} "
             "besides; to go without it, the checkpoint alone"
         ) from error
-
-
-@contextlib.contextmanager
-def in_hand(path: Path | None) -> Iterator[None]:
-    """Within this context no other process has the training of this record in hand, not even between its parts.
-
-    Raises:
-        StudyError: if another process does.
-    """
-    with contextlib.ExitStack() as stack:
-        if path:
-            try:
-                stack.enter_context(locked(path, wait=path.exists()))  # a finished one is soon read
-            except filelock.Timeout:
-                raise StudyError("another process has it in hand at this moment; wait for its end") from None
-        yield
-
-
-def _side_by_side(tasks: Sequence[_Task], jobs: int, display: Progress) -> list[Record | str]:
-    """Train several at a time on one GPU: each in a thread that launches its steps on a stream of its own.
-
-    One process that replays 8 graphs on 8 streams trains twice as much a second as 8 processes, which take turns.
-    """
-    device = settings.device()
-    torch.cuda.synchronize(device)  # the images are there
-    try:
-        with (
-            hardware.reproducible(device),
-            ThreadPoolExecutor(jobs, initializer=lambda: torch.cuda.set_stream(torch.cuda.Stream(device))) as pool,
-            display.start(f"{jobs} trainings at a time", len(tasks), 0) as bar,
-        ):
-            try:
-                futures = [pool.submit(task.train, Progress(False), together=jobs) for task in tasks]
-                for future in as_completed(futures):
-                    bar.update()
-                    future.result()
-            except BaseException as error:  # Ctrl-C, or that of a training without a folder
-                with ignored():
-                    STOP.set()  # each thread ends its step and saves
-                    pool.shutdown(cancel_futures=True)
-                traceback.clear_frames(error.__traceback__)  # they hold the training that failed
-                raise
-    finally:
-        STOP.clear()  # whatever interrupted the wait, and after the pool's own: a thread not yet stopped would go on
-    return [future.result() for future in futures]
 
 
 def _probed(study: Study, arm: Arm, run: Run, images: ImageSet) -> Probed | None:

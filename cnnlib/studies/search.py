@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -22,9 +22,9 @@ from cnnlib.models.cells import Plan
 from cnnlib.search import WAYS, Effort, Found, Round, Space, Uniform, network, search, split
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.comparison import NOTHING, comparable, refuse_twice, verdicts, where_and_how_long
-from cnnlib.studies.errors import RecordError, StudyError, Unfinished
+from cnnlib.studies.errors import RecordError, StudyError
+from cnnlib.studies.queue import Task, in_hand, work_off
 from cnnlib.studies.record import SHIPPED, file_name, refuse_different, refuse_misnamed, refuse_none, refuse_stand_in
-from cnnlib.studies.running import in_hand
 from cnnlib.studies.schemas import SEARCH, validate
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.studies.study import require_sequences
@@ -328,33 +328,31 @@ def run(
     }
     for path in paths.values():
         _recorded(path, data)  # so that one that does not fit is refused now, not after hours of searching
-    results: dict[tuple[str, int], SearchRun | str] = {}  # a text says what failed, and why
-    with contextlib.closing(Progress(progress)) as display:
-        for (arm, seed), path in paths.items():
-            try:
-                with in_hand(path):
-                    found = _recorded(path, data) or _one(arm, seed, budget, data, display)
-                    if path and not path.exists():
-                        found.save(folder)
-                results[arm, seed] = found
-            except (CnnlibError, OSError) as error:  # the latter if the record cannot be written
-                if not folder:
-                    raise
-                results[arm, seed] = f"{arm}, seed {seed}: {error}"
-            except KeyboardInterrupt:
-                where = f"stopped in {arm}, seed {seed}"
-                if not folder:
-                    raise Interrupted(f"{where}; without a folder nothing is kept") from None
-                further = f"begins it anew and skips what is recorded in {folder / NAME}"
-                raise Interrupted(f"{where}; the same call, or command, {further}") from None
-    for key, path in paths.items():  # what another process had in hand may be recorded by now
-        if isinstance(results[key], str) and path.exists():
-            with contextlib.suppress(CnnlibError), in_hand(path):
-                results[key] = _recorded(path, data)
-    runs = [result for result in results.values() if isinstance(result, SearchRun)]
-    if failures := [result for result in results.values() if isinstance(result, str)]:
-        raise Unfinished(failures, runs)
-    return runs
+    tasks = [
+        Task(NAME, arm, seed, path, functools.partial(_record, arm, seed, budget, data, path))
+        for (arm, seed), path in paths.items()
+    ]
+    return work_off([task.kept_going() for task in tasks] if folder else tasks, progress=progress)
+
+
+def _record(
+    arm: str, seed: int, budget: str, data: ImageSet, path: Path | None, display: Progress, together: int = 1
+) -> SearchRun:
+    """Return the record of one search: the one at ``path``, or that of a search now; they are made one by one."""
+    try:
+        with in_hand(path):
+            if recorded := _recorded(path, data):
+                return recorded
+            found = _one(arm, seed, budget, data, display)
+            if path:
+                found.save(path.parents[1])
+            return found
+    except KeyboardInterrupt:
+        where = f"stopped in {arm}, seed {seed}"
+        if not path:
+            raise Interrupted(f"{where}; without a folder nothing is kept") from None
+        further = f"begins it anew and skips what is recorded in {path.parent}"
+        raise Interrupted(f"{where}; the same call, or command, {further}") from None
 
 
 def _recorded(path: Path | None, images: ImageSet) -> SearchRun | None:

@@ -33,10 +33,10 @@ from cnnlib.studies import (
     run_ensemble,
     run_mixtures,
     run_studies,
-    running,
     search,
     with_recorded,
 )
+from cnnlib.studies.queue import Task
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training import Diverged, OutOfMemory, checkpoint, evaluation
 from cnnlib.training import step as step_module
@@ -299,7 +299,7 @@ def test_side_by_side_is_the_same_as_one_after_the_other(study, data, tmp_path):
 def threads(monkeypatch):
     """Several trainings at a time, on the CPU."""
     monkeypatch.setenv("CNNLIB_DEVICE", "cpu")
-    monkeypatch.setattr("cnnlib.studies.running._check_jobs", lambda jobs: None)
+    monkeypatch.setattr("cnnlib.studies.running.check_jobs", lambda jobs: None)
     for name in ("synchronize", "Stream", "set_stream"):
         monkeypatch.setattr(torch.cuda, name, lambda _: None)
 
@@ -371,7 +371,7 @@ def test_a_second_ctrl_c_stops_no_later_training(study, data, threads, monkeypat
         shutdown(self, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("cnnlib.studies.running.as_completed", pressed)
+        patch.setattr("cnnlib.studies.queue.as_completed", pressed)
         patch.setattr(ThreadPoolExecutor, "shutdown", pressed_once)
         with pytest.raises(KeyboardInterrupt):
             go(study, data, jobs=2)
@@ -489,9 +489,9 @@ def test_memory_that_runs_out_among_several_is_explained(study):
     def train(display, together):
         raise OutOfMemory("cuda has not enough memory")
 
-    task = running._Task(study, "wide", 0, None, train)
-    assert running._attempt(task, None, together=8).endswith("8 were trained at a time; fewer need less memory")
-    assert running._attempt(task, None).endswith("not enough memory")
+    task = Task(study.name, "wide", 0, None, train).kept_going()
+    assert task.train(None, together=8).endswith("8 were trained at a time; fewer need less memory")
+    assert task.train(None, together=1).endswith("not enough memory")
 
 
 def test_the_home_folder_may_be_named_in_short(study, data, tmp_path, monkeypatch):

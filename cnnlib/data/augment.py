@@ -78,7 +78,7 @@ def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[floa
     """Return float32 images of mean 0 and standard deviation 1: (images / 255 - mean) / std, memory format kept.
 
     Args:
-        images: uint8 (N, C, H, W).
+        images: uint8 (N, C, H, W), or floats from 0 to 255.
         mean: C numbers in [0, 1], see ``ImageSet.mean``; a tensor on the device saves a copy in every step.
         std: C numbers, likewise.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.errors import require_whole
-from cnnlib.measure.dry_run import example, gradients_on, named_layers, private_copy, require_fit, require_shape
+from cnnlib.measure.dry_run import example, gradients_on, named_layers, private_copy, require_batch, require_shape
 from cnnlib.measure.errors import BadArgument
 
 BATCH = 8
@@ -42,8 +42,9 @@ def effective_receptive_field(
 
     Raises:
         UnknownLayer: if the network has no module of this name.
-        BadArgument: if the shape is none of an image, ``samples`` is no number of images, the layer puts out no maps,
-            or the gradient does not reach the input at all.
+        BadArgument: if the shape is none of an image, ``samples`` is no number of images, the batch is none, the
+            network is on the ``meta`` device, the layer puts out no maps, or the gradient does not reach the input at
+            all.
         DoesNotFit: if the network does not take such images.
     """
     net = private_copy(model).requires_grad_(False)
@@ -51,9 +52,7 @@ def effective_receptive_field(
     if not isinstance(images, Tensor):
         require_whole(BadArgument, 1, samples=samples)
         images = torch.randn(samples, *require_shape(images, axes=3), generator=torch.Generator().manual_seed(seed))
-    if images.ndim != 4:
-        raise BadArgument(f"images must have the shape (N, C, H, W), not {tuple(images.shape)}")
-    require_fit(model, images.shape[1:], batch_size=1)
+    require_batch(model, images)
 
     modules = net.modules() if layer is None else named_layers(net, [layer]).values()
     maps: list[Tensor] = []

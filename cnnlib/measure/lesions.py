@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnnlib.measure.dry_run import private_copy, require_images, require_values
+from cnnlib.measure.dry_run import private_copy, require_batch
 from cnnlib.measure.errors import BadArgument
 from cnnlib.models.resnet import ResNet
 from cnnlib.models.surgery import block_names, without_block
@@ -44,13 +44,13 @@ def lesions(model: ResNet, images: Tensor, labels: Tensor, *, batch_size: int = 
     Raises:
         BadArgument: if the net is no ResNet of this package or is on the ``meta`` device, or there is no batch of
             images with labels.
+        DoesNotFit: if the net does not take such images.
         cnnlib.models.BadOption: if the net has blocks that are neither plain nor residual.
     """
     net = private_copy(model)
     if not isinstance(net, ResNet):
         raise BadArgument(f"only a ResNet of this package has blocks to take out, and this is a {type(net).__name__}")
-    require_values(net)
-    require_images(images, labels)
+    require_batch(net, images, labels)
     tried = [("", net), *((name, without_block(net, name)) for name in block_names(net))]
     return tuple(Lesion(name, _error(one, images, labels, batch_size)) for name, one in tried)
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import on_copy, private_copy
+from cnnlib.measure.dry_run import on_copy, private_copy, require_images, require_values
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.gradients import rms
-from cnnlib.measure.rendering import shape_text
 from cnnlib.models.resnet import PlainBlock, ResidualBlock
 
 
@@ -50,7 +49,7 @@ def block_responses(model: nn.Module, images: Tensor) -> tuple[BlockResponse, ..
         images: float (N, C, H, W), normalised, on the network's device.
 
     Raises:
-        BadArgument: if the network has no such block, or there is no batch of images.
+        BadArgument: if the network has no such block or is on the ``meta`` device, or there is no batch of images.
         DoesNotFit: if the network does not take such images, or batch normalisation would get a single value for a map.
     """
     net = private_copy(model)
@@ -59,8 +58,8 @@ def block_responses(model: nn.Module, images: Tensor) -> tuple[BlockResponse, ..
         raise BadArgument(
             f"{type(model).__name__} has no plain or residual block, as the nets of cnnlib.models.resnet have"
         )
-    if images.dim() != 4 or not len(images):
-        raise BadArgument(f"images must be at least one, in a tensor (N, C, H, W), not {shape_text(images.shape)}")
+    require_values(model)
+    require_images(images)
     with torch.no_grad():
         on_copy(model, images.shape[1:], lambda copy, black: _normalised_by_batch(copy)(black), len(images))
     sizes, stds = {}, {}

@@ -7,6 +7,7 @@ from itertools import accumulate, pairwise
 
 from torch import Tensor, nn
 
+from cnnlib.measure.dry_run import require_values
 from cnnlib.measure.errors import BadArgument
 from cnnlib.models.densenet import BNReLUConv, DenseNet, Transition
 
@@ -35,10 +36,11 @@ def source_weights(model: nn.Module) -> tuple[SourceWeights, ...]:
     """Return the weights of a DenseNet by where what they multiply comes from, block by block.
 
     Raises:
-        BadArgument: if the network is no DenseNet of this package.
+        BadArgument: if the network is no DenseNet of this package, or is on the ``meta`` device.
     """
     if not isinstance(model, DenseNet):
         raise BadArgument(f"only a DenseNet has dense blocks to look into, and this is a {type(model).__name__}")
+    require_values(model)
     parts = [*model.blocks, None]
     found = []
     for block, after in pairwise(parts):

@@ -175,7 +175,7 @@ def test_errors():
         effective_receptive_field(net, (3, 8, 8), layer="conv1")
     with pytest.raises(BadArgument, match="'1' puts out no maps"):
         effective_receptive_field(net, (3, 8, 8), layer="1")
-    with pytest.raises(BadArgument, match="shape"):
+    with pytest.raises(BadArgument, match=r"\(N, C, H, W\) of at least one image, not torch.float32 \(3, 8, 8\)"):
         effective_receptive_field(net, torch.zeros(3, 8, 8))
 
 

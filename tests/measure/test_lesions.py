@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.measure import BadArgument, lesions
+from cnnlib.measure import BadArgument, DoesNotFit, lesions
 from cnnlib.models import BadOption, create
 from cnnlib.models.resnet import cifar_plain, cifar_resnet
 from cnnlib.models.surgery import without_block
@@ -54,7 +54,7 @@ def test_the_net_stays_as_it_is(images):
 
 def test_the_net_keeps_its_mode_when_images_do_not_fit():
     net = cifar_resnet(8).train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(DoesNotFit):
         lesions(net, torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
     assert net.training
 

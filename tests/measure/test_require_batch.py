@@ -11,8 +11,10 @@ from cnnlib.measure import (
     BadArgument,
     DoesNotFit,
     block_flow,
+    block_responses,
     bottleneck_projections,
     channel_weights,
+    effective_receptive_field,
     features,
     gradient_correlation,
     gradient_flow,
@@ -26,8 +28,10 @@ from cnnlib.models.layers import WithAuxiliary
 
 WITH_IMAGES = {
     "block_flow": block_flow,
+    "block_responses": lambda net, images, labels: block_responses(net, images),
     "bottleneck_projections": lambda net, images, labels: bottleneck_projections(net, images),
     "channel_weights": channel_weights,
+    "effective_receptive_field": lambda net, images, labels: effective_receptive_field(net, images, "stem"),
     "features": lambda net, images, labels: features(net, images, "stem"),
     "gradient_correlation": lambda net, images, labels: gradient_correlation(net, images, ["stem"]),
     "gradient_flow": gradient_flow,
@@ -71,6 +75,8 @@ def test_images_must_be_a_batch_of_floats(name):
         (images[:0], "not torch.float32 (0, 3, 8, 8)"),
         (images.numpy(), "not a ndarray"),
     ):
+        if name == "effective_receptive_field" and not isinstance(wrong, torch.Tensor):
+            continue  # what is no tensor, it reads as the shape of images of noise
         words = f"images must be a float tensor (N, C, H, W) of at least one image, {said}"
         with pytest.raises(BadArgument, match=f"^{re.escape(words)}$"):
             WITH_IMAGES[name](network(name), wrong, labels[: len(wrong)])
@@ -79,7 +85,7 @@ def test_images_must_be_a_batch_of_floats(name):
 @every
 def test_images_must_fit(name):
     images, labels = batch()
-    with pytest.raises(RuntimeError if name == "lesions" else DoesNotFit):
+    with pytest.raises(DoesNotFit):
         WITH_IMAGES[name](network(name), images[:, :1], labels)
 
 

@@ -81,14 +81,6 @@ def test_the_net_stays_as_it_is(images):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (3, 8, 8)])
-def test_no_batch_of_images_is_refused(shape):
-    with pytest.raises(
-        BadArgument, match=r"at least one, in a tensor \(N, C, H, W\), not " + "x".join(map(str, shape))
-    ):
-        block_responses(cifar_resnet(8), torch.zeros(shape))
-
-
 def test_images_that_do_not_fit_are_refused():
     with pytest.raises(DoesNotFit, match="1x8x8"):
         block_responses(cifar_resnet(8), torch.zeros(2, 1, 8, 8))

@@ -49,3 +49,5 @@ def test_the_sources_make_up_all_that_is_read():
 def test_other_networks_are_refused():
     with pytest.raises(BadArgument, match=r"only a DenseNet.*Linear"):
         source_weights(nn.Linear(2, 2))
+    with pytest.raises(BadArgument, match="DenseNet is on the device 'meta', without values"):
+        source_weights(create("densenet-bc-52-12").to("meta"))

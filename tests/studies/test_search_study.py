@@ -162,7 +162,8 @@ def test_a_way_that_fails_does_not_stop_the_others(images, tmp_path, monkeypatch
         return search_cell(arm, *arguments, **options)
 
     monkeypatch.setattr(search, "search", failing)
-    with pytest.raises(Unfinished, match=r"1 of 2 trainings are not done.*\nsearch, enas, seed 0: the loss is nan$") as error:
+    failed = r"1 of 2 trainings are not done.*\nsearch, enas, seed 0: the loss is nan$"
+    with pytest.raises(Unfinished, match=failed) as error:
         search.run(budget="smoke", arms=["enas", "none"], data=images, folder=tmp_path, progress=False)
     assert [run.arm for run in search.load_records("smoke", tmp_path)] == ["none"]
     assert error.value.finished == search.load_records("smoke", tmp_path)

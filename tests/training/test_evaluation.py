@@ -63,6 +63,17 @@ def test_a_batch_without_images_is_refused(tiny, data, batch_size, said):
         predict(tiny, data.test_images, data, batch_size=batch_size)
 
 
+def test_images_to_predict_are_not_normalised_yet(tiny, data):
+    """Normalised twice they would be answered without a word, and wrongly."""
+    for wrong, said in (
+        (normalise(data.test_images, data.mean, data.std), r"not torch.float32 \(40, 3, 16, 16\); what is normalised"),
+        (data.test_images[0], r"not torch.uint8 \(3, 16, 16\)"),
+        (data.test_images.numpy(), "not a ndarray"),
+    ):
+        with pytest.raises(ArgumentError, match=r"a uint8 tensor \(N, C, H, W\), " + said):
+            predict(tiny, wrong, data)
+
+
 def test_more_classes_than_outputs_are_refused(tiny, data):
     with pytest.raises(ArgumentError, match="CIFAR-10 has 5 classes, and the network 4 outputs"):
         evaluate(tiny, dataclasses.replace(data, classes=(*data.classes, "black")))

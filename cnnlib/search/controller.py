@@ -24,7 +24,7 @@ class Controller(nn.Module):
     """Decisions (N, T) to the logarithm of the probability with which it makes them, (N,), and an entropy, (N,).
 
     The entropy is the sum of those of the T softmaxes on the way, in nats. Its mean over proposals estimates the
-    entropy of the distribution of cells.
+    entropy of the distribution of sequences; that of cells is smaller, since many sequences describe the same cell.
     """
 
     def __init__(self, space: Space, hidden: int = 32):

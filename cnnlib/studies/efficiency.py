@@ -135,5 +135,5 @@ def scaled_table() -> Table:
         caption="Top-1 error on ImageNet in %, and multiply-adds",
         columns=(Column("network", numeric=False), *(Column(way) for way in ways)),
         rows=tuple((network, *(cells[network, way] for way in ways)) for network in networks),
-        notes=("Tan and Le 2019, Tables 3 and 7; 1 crop, validation. One training each.",),
+        notes=("Tan and Le 2019, Tables 3 and 7; 1 crop, validation. The number of trainings is not said.",),
     )

@@ -427,7 +427,7 @@ def table(runs: Sequence[SearchRun]) -> Table:
             Column("search", numeric=False),
             *(Column(heading) for heading in ("cells rewarded", "images trained on", "images for rewards")),
             Column("search time, median", "s"),
-            *(Column("parameters of the net"), Column("training error", "%"), Column("test error", "%")),
+            *(Column("mean parameters of the nets"), Column("training error", "%"), Column("test error", "%")),
         ),
         rows=tuple(
             (

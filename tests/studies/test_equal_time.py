@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cnnlib.files import write_json
 from cnnlib.studies import RecordError, equal_time, load_records, publish, run
 
 
@@ -144,3 +145,30 @@ def test_speeds_are_those_of_real_trainings(timed, data):
     speeds = equal_time.speeds(timed, timed.scale("smoke"), data)
     assert speeds.keys() == timed.arms.keys()
     assert all(speed > 0 for speed in speeds.values())
+
+
+def test_speeds_are_measured_in_a_few_steps(timed, data, monkeypatch):
+    lengths = []
+
+    def measured(model, images, recipe, **_):
+        lengths.append((recipe.steps(len(images.train_labels)), recipe.batch_size))
+        return SimpleNamespace(images_per_second=1.0)
+
+    monkeypatch.setattr(equal_time, "fit", measured)
+    equal_time.speeds(timed, timed.scale("full"), data)
+    assert lengths == 6 * [(equal_time.STEPS["cpu"], 20)]
+
+
+def test_the_slowest_takes_a_step(timed, data, monkeypatch):
+    monkeypatch.setattr(equal_time, "speeds", lambda *_: {"wide": 1.0, "narrow": 1000.0})
+    assert equal_time.lengths(timed, timed.scale("smoke"), data) == {"wide": 1, "narrow": 4}
+
+
+@pytest.mark.parametrize("kind", ["steps", "images_per_second"])
+def test_lengths_of_other_arms_are_refused(timed, tmp_path, kind):
+    content = {"steps": {"wide": 2, "narrow": 4}, "images_per_second": {"wide": 500, "narrow": 1000}}
+    del content[kind]["wide"]
+    path = tmp_path / "lengths.json"
+    write_json(path, content)
+    with pytest.raises(RecordError, match="other arms"):
+        equal_time.load(timed, path)

@@ -166,3 +166,63 @@ def test_the_command_measures_and_records(layers_only, cnn, tmp_path, monkeypatc
     assert status == 0
     assert out.count("on here") == len(BATCHES) * len(PASSES)
     assert json.loads((tmp_path / "here" / "speed.json").read_text())["hardware"] == "here"
+
+
+def test_each_layer_and_pass_has_its_own_time_in_the_precision_and_layout_of_a_training(monkeypatch):
+    layers = []
+
+    def turn(layer, x, work):
+        for tensor in (x, *layer.parameters()):
+            assert tensor.dtype == torch.bfloat16
+            assert tensor.is_contiguous(memory_format=torch.channels_last)
+        layers.append(layer)
+        kind = (len(layers) - 1) // len(PASSES) % len(KINDS)
+        assert repr(layer) == repr(speed_module._layer(KINDS[kind], x.shape[1]))
+        return lambda: 10 * kind + PASSES.index(work) + 1
+
+    monkeypatch.setattr(speed_module, "_turn", turn)
+    monkeypatch.setattr(speed_module, "_repeats", lambda turn, *_: turn() + 5)
+    monkeypatch.setattr(speed_module, "_seconds", lambda turn, _, repeats: (turn(), repeats))
+    for row in layer_times(device="cpu", precision="bf16", **SMALL):
+        own = 10 * KINDS.index(row.kind) + PASSES.index(row.work) + 1
+        assert row.seconds == 2 * ((own, own + 5),)
+
+
+@pytest.mark.parametrize("work", PASSES)
+def test_the_table_has_the_rates_of_its_own_pass(speed, work):
+    times = {"dense": 0.006, "depthwise": 0.001, "pointwise": 0.002, "separable": 0.003}
+    layers = tuple(
+        dataclasses.replace(row, seconds=(times[row.kind.split()[0]] * (3 if row.work == "training" else 1),))
+        for row in speed.layers
+    )
+    table = dataclasses.replace(speed, layers=layers).table(2, work)
+    dense, depthwise = 2 * 9 * 8 * 8 * 512 / 0.006, 2 * 9 * 8 * 512 / 0.001  # as fast in either pass
+    moved = (4 * (2 * 8 * 512 + 9 * 8)) / 0.001
+    rates = [dense / 1e9, depthwise / 1e9, moved / 1e9]
+    assert table.rows[1][6:] == tuple(speed_module._three_digits(rate) for rate in rates)
+    assert table.rows[1][3:6] == (("6.00", "1.00", "2.00") if work == "forward" else ("18.0", "3.00", "6.00"))
+    assert "a copy moves 300 GB/s" in " ".join(str(table).split())
+
+
+def test_all_of_a_device_is_measured_in_one_precision(data, monkeypatch):
+    asked = []
+    monkeypatch.setattr(speed_module, "limits", lambda device, precision: asked.append(("limits", precision)))
+    monkeypatch.setattr(
+        speed_module, "layer_times", lambda *, device, **options: asked.append(("layers", *options.items()))
+    )
+    monkeypatch.setattr(
+        speed_module, "step_times", lambda _, nets, *, device, **options: asked.append((nets, *sorted(options.items())))
+    )
+    found = measure_speed(data, device="cpu", precision="bf16", rounds=7, batch_size=3, seconds=0.5)
+    assert asked == [
+        ("limits", "bf16"),
+        ("layers", ("precision", "bf16"), ("rounds", 7), ("seconds", 0.5)),
+        (NETS, ("batch_size", 3), ("precision", "bf16"), ("rounds", 7)),
+    ]
+    assert "bf16" in found.hardware
+
+
+def test_repeats_take_about_the_time_that_was_asked_for(monkeypatch):
+    monkeypatch.setattr(speed_module, "_seconds", lambda turn, device, repeats: {1: 9.0, 2: 0.01}[repeats])
+    assert speed_module._repeats(None, torch.device("cpu"), 0.2) == 20
+    assert speed_module._repeats(None, torch.device("cpu"), 0.001) == 1

@@ -1,12 +1,16 @@
+import contextlib
 import dataclasses
 import itertools
 import multiprocessing
 import signal
 import statistics
+from multiprocessing.connection import Connection
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from cnnlib.models import create
 from cnnlib.training import ArgumentError, BenchError, RecipeError, hardware
 from cnnlib.training import bench as bench_module
 from cnnlib.training.bench import (
@@ -220,3 +224,166 @@ def test_bad_arguments(data, options, message):
 def test_too_few_images(data):
     with pytest.raises(RecipeError, match="97"):
         bench(data, "alexnet-cifar", batch_size=97)
+
+
+def test_what_is_reported_is_what_was_measured(data, monkeypatch):
+    begun, alone = [], iter([1.0, 10.0, 20.0])
+
+    @contextlib.contextmanager
+    def in_a_process(label, arguments):
+        begun.append(arguments)
+        turns = iter([1.0, 100.0, 200.0])
+        yield lambda: next(turns)
+
+    monkeypatch.setattr(bench_module, "_in_a_process", in_a_process)
+    monkeypatch.setattr(bench_module, "convolutions_alone", lambda *_: next(alone))
+    monkeypatch.setattr(bench_module, "limits", lambda device, precision: precision)
+    options = {"rounds": 2, "steps": 3, "workers": 1, "device": "cpu", "precision": "bf16", "compile": True}
+    result = bench(data, "alexnet-cifar", batch_size=8, **options)
+    assert {*result.speeds.values()} == {(100.0, 200.0)}, "the first round warms up"
+    assert result.convolutions == (10.0, 20.0)
+    assert result.bytes == bytes_moved("alexnet-cifar", data, 8) / 8, "of one image"
+    net = create("alexnet-cifar", num_classes=len(data.classes))
+    assert result.operations == hardware.operations_per_image(net, torch.zeros(1, 3, 16, 16))
+    assert result.limits == {"fp32": "fp32", "bf16": "bf16"}
+    assert result.hardware.endswith("(1 thread, bf16, compiled)")
+    assert [loop for loop, *_ in begun] == [*ladder(CPU, "bf16", workers=1, compile=True).values()]
+    for _, images, model, recipe, workers, device, threads in begun:
+        assert len(images.train_images) == len(images.train_labels) == 3 * 8, "an epoch is these steps"
+        assert (model, recipe.batch_size, workers, device, threads) == ("alexnet-cifar", 8, 1, "cpu", 1)
+
+
+@pytest.mark.parametrize("loop", [*ladder(CPU, "bf16", workers=0, compile=False).values()])
+def test_each_loop_has_what_its_name_says(loop, data, monkeypatch):
+    seen, kept, network = [], [], bench_module._network
+
+    @contextlib.contextmanager
+    def keep(device):
+        kept.append(device)
+        yield
+
+    def watched(*arguments):
+        net = network(*arguments)
+        relus = [part for part in net.modules() if isinstance(part, torch.nn.ReLU)]
+
+        def note(_, inputs):
+            weight = next(net.parameters())
+            seen.append(
+                {
+                    "channels_last": [x.is_contiguous(memory_format=torch.channels_last) for x in (weight, *inputs)],
+                    "exact": torch.backends.cudnn.deterministic,
+                    "less_memory": [bool(kept), any(relu.inplace for relu in relus)],
+                    "half": torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16,
+                    "normalised": inputs[0].min().item() < 0,
+                }
+            )
+
+        net.register_forward_pre_hook(note)
+        return net
+
+    monkeypatch.setattr(bench_module, "_network", watched)
+    monkeypatch.setattr(bench_module.memory, "kept", keep)
+    epochs = train(loop, data, "alexnet-cifar", RECIPES["alexnet"].replace(batch_size=32), 0, CPU)
+    with contextlib.closing(epochs):
+        next(epochs)
+    assert seen[-1] == {
+        "channels_last": 2 * [loop.channels_last],
+        "exact": loop.unread,
+        "less_memory": 2 * [loop.less_memory],
+        "half": loop.precision == "bf16",
+        "normalised": True,
+    }
+
+
+def test_our_loop_augments_every_epoch_anew(data):
+    epochs = bench_module._epochs_on_device(data, RECIPES["resnet-cifar"].replace(batch_size=32))
+    first, second = (torch.cat([images for images, _ in next(epochs)]) for _ in range(2))
+    assert first.shape == second.shape == data.train_images.shape
+    assert not torch.equal(first, second)
+
+
+def test_the_loader_of_the_usual_loop_keeps_its_workers_and_shuffles(data):
+    recipe = RECIPES["resnet-cifar"].replace(batch_size=40)
+    loader = next(bench_module._epochs_of_loader(data, recipe, workers=2))
+    assert (loader.num_workers, loader.persistent_workers) == (2, True), "they start once, and not in every epoch"
+    assert (loader.batch_size, loader.drop_last, len(loader)) == (40, True, 2)
+    assert isinstance(loader.sampler, torch.utils.data.RandomSampler)
+
+
+def test_a_turn_is_timed_without_the_wait_for_it_and_a_failure_is_told(data, monkeypatch):
+    clock, sent, asked = [0.0], [], iter(["go", "go", "go"])
+
+    def receive():
+        clock[0] += 100  # the others' turns
+        for word in asked:
+            return word
+        raise EOFError
+
+    def epochs(*_):
+        for _ in range(2):
+            clock[0] += 2
+            yield 10
+        raise ValueError("too small")
+
+    monkeypatch.setattr(bench_module, "train", epochs)
+    monkeypatch.setattr(bench_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    connection = SimpleNamespace(recv=receive, send=sent.append)
+    bench_module._take_turns(connection, Loop(), data, "m", RECIPES["alexnet"], 0, "cpu", 3)
+    assert sent == [5.0, 5.0, "ValueError: too small"]
+    assert torch.get_num_threads() == 3
+
+
+@pytest.fixture
+def patience():
+    """A test that waits for ever fails after half a minute."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for ever"))
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_process_that_dies_is_an_error_and_no_endless_wait(monkeypatch):
+    monkeypatch.setattr(bench_module, "_take_turns", Connection.close)  # and that is all that it does
+    with bench_module._in_a_process("the loop", ()) as turn:
+        for _ in range(2):
+            with pytest.raises(BenchError, match="the process of “the loop” has died; is there enough memory"):
+                turn()
+
+
+@pytest.mark.usefixtures("patience")
+def test_what_a_process_says_of_its_failure_is_the_error(monkeypatch):
+    monkeypatch.setattr(bench_module, "_take_turns", Connection.send)
+    with (
+        bench_module._in_a_process("the loop", ("ValueError: too small",)) as turn,
+        pytest.raises(BenchError, match="“the loop” failed: ValueError: too small"),
+    ):
+        turn()
+
+
+def test_the_best_of_several_runs_counts(monkeypatch):
+    clock, seconds = [0.0], iter([5.0, 2.0, 3.0])
+
+    def run():
+        clock[0] += next(seconds)
+
+    monkeypatch.setattr(bench_module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert bench_module._best(run, CPU, seconds=10.0) == 2.0
+
+
+def test_limits_are_those_of_a_matrix_product_in_this_precision(monkeypatch):
+    products = []
+
+    def best(run, *_):
+        with contextlib.suppress(AttributeError):
+            products.append(run())
+        return 1.0
+
+    monkeypatch.setattr(bench_module, "_best", best)
+    monkeypatch.setattr(hardware, "precision_for", lambda device: "fp32")
+    single, half = bench_module.limits(CPU, "fp32"), bench_module.limits(CPU, "bf16")
+    assert (single.operations, half.operations) == (2 * 2048**3, 2 * 256**3), "bf16 is emulated"
+    assert (products[0].dtype, products[2].dtype) == (torch.float32, torch.bfloat16)
+    assert products[0][0, 0] == 2048, "a sum of products"

@@ -1,7 +1,9 @@
 """Steps recorded as CUDA graphs, and trainings side by side. Most of it needs a GPU."""
 
+import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +11,10 @@ from torch import nn
 from torch.torch_version import TorchVersion
 
 from cnnlib.models import create
+from cnnlib.training import bench as bench_module
 from cnnlib.training import fit, graphs, hardware
+from cnnlib.training.bench import Loop
+from cnnlib.training.distributed import Processes
 from cnnlib.training.graphs import GraphStep, can_be_recorded, step_for
 from cnnlib.training.step import Step
 
@@ -154,3 +159,42 @@ def test_a_training_with_graphs_continues_to_the_same_numbers(data, recipe, tmp_
         train(checkpoint=path, checkpoint_every=0.0)
     assert path.exists()
     assert train(checkpoint=path) == whole
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "count", "in_memory", "recorded"),
+    [
+        ("resnet20", "cuda", 1, True, True),
+        ("resnet20", "cpu", 1, True, False),
+        ("resnet20", "cuda", 2, True, False),
+        ("resnet20", "cuda", 1, False, False),
+        ("stochastic-depth-20", "cuda", 1, True, False),
+    ],
+)
+def test_steps_become_graphs_on_a_gpu_of_one_process_where_a_graph_does_the_same(
+    data, recipe, monkeypatch, model, device, count, in_memory, recorded
+):
+    monkeypatch.setattr(graphs, "Step", lambda *_: SimpleNamespace(device=torch.device(device)))
+    monkeypatch.setattr(graphs, "GraphStep", lambda step: "graph")
+    images = data if in_memory else SimpleNamespace()
+    step = step_for(create(model), recipe, images, "fp32", False, Processes(count=count))
+    assert (step == "graph") is recorded
+
+
+@pytest.mark.parametrize(("model", "recorded"), [("resnet20", True), ("stochastic-depth-20", False)])
+def test_the_bench_records_what_a_training_records(data, recipe, monkeypatch, model, recorded):
+    made = []
+    monkeypatch.setattr(bench_module, "Step", lambda *_: None)
+    monkeypatch.setattr(bench_module, "GraphStep", made.append)
+    bench_module._fused_step(create(model), recipe, data, Loop(graph=True), None)
+    assert bool(made) is recorded
+
+
+def test_counting_operations_leaves_the_network_as_it_was(tiny):
+    before = copy.deepcopy(tiny.train().state_dict())
+    drawn = torch.get_rng_state()
+    hardware.operations_per_image(tiny, torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert tiny.training
+    assert torch.equal(torch.get_rng_state(), drawn)
+    for name, value in tiny.state_dict().items():
+        assert torch.equal(value, before[name]), name

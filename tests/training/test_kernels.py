@@ -324,3 +324,89 @@ class Shared(nn.Module):
 
 def test_a_relu_that_is_called_twice_or_shares_its_input_is_no_part_of_a_batch_norm():
     assert relus_after_batch_norm(Shared()) == {}
+
+
+SAME = {"padding": 1, "bias": False}
+
+
+@computes
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.Conv2d(16, 16, 1, bias=False),
+        nn.Conv2d(16, 16, 3, groups=16, **SAME),
+        nn.Conv2d(16, 16, 3, bias=False),
+        nn.Conv2d(16, 16, 3, dilation=2, **SAME),
+        nn.Conv2d(16, 16, 3, padding_mode="reflect", **SAME),
+        nn.Conv2d(16, 16, 3, stride=(1, 2), **SAME),
+        nn.Conv2d(16, 16, 3, stride=3, **SAME),
+        nn.Conv2d(16, 65, 3, **SAME),
+        nn.BatchNorm2d(65),
+        nn.BatchNorm2d(16, affine=False),
+        nn.BatchNorm2d(16, track_running_stats=False),
+        nn.BatchNorm2d(16, momentum=None),
+        nn.SyncBatchNorm(16),
+    ],
+    ids=str,
+)
+def test_layers_of_another_kind_are_for_pytorch(layer, kernels):
+    net = nn.Sequential(layer, nn.Conv2d(64, 64, 3, stride=2, **SAME), nn.BatchNorm2d(64))
+    with kernels.few_maps(net):
+        assert ["forward" in vars(part) for part in net] == [False, True, True]
+
+
+@computes
+def test_batch_norm_has_the_layers_own_epsilon_and_momentum(kernels):
+    ours, usual = (nn.BatchNorm2d(4, eps=0.5, momentum=0.01).to(DEVICE) for _ in range(2))
+    x = torch.randn(2, 4, 6, 6, device=DEVICE).half()
+    with kernels.few_maps(ours), torch.autocast(DEVICE.type, torch.float16):
+        y = ours(x)
+    assert distance(y, usual(x.float())) < 2**-10
+    torch.testing.assert_close(ours.running_mean, usual.running_mean)
+    torch.testing.assert_close(ours.running_var, usual.running_var)
+
+
+@computes
+def test_a_convolution_that_is_evaluated_keeps_its_stride(kernels):
+    layer = nn.Conv2d(4, 8, 3, stride=2, **SAME).to(DEVICE).eval()
+    x = torch.randn(2, 4, 6, 6, device=DEVICE)
+    expected = layer(x)
+    with kernels.few_maps(layer):
+        assert torch.equal(layer(x), expected)
+
+
+@computes
+def test_gradients_may_come_in_any_order_of_memory(kernels):
+    torch.manual_seed(0)
+    for layer in (nn.Conv2d(4, 4, 3, **SAME).to(DEVICE), nn.BatchNorm2d(4).to(DEVICE)):
+        x = torch.randn(2, 4, 6, 6, device=DEVICE).half().requires_grad_()
+        dy = torch.randn(2, 4, 6, 6, device=DEVICE).half()
+        with kernels.few_maps(layer), torch.autocast(DEVICE.type, torch.float16):
+            (ours,) = torch.autograd.grad(layer(x), x, dy)
+        (exact,) = torch.autograd.grad(layer(x.float()), x, dy.float())
+        assert distance(ours, exact.float()) < 2**-8
+
+
+@computes
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, stride=2, **SAME)], ids=str)
+def test_every_kind_of_kernel_is_tried(layer, kernels, monkeypatch):
+    def build(*_):
+        raise RuntimeError("no C compiler")
+
+    launch = kernels._launch_convolution
+    monkeypatch.setattr(kernels, "_launch_convolution", lambda *how: build() if how[3] == 2 else launch(*how))
+    monkeypatch.setattr(kernels.BatchNorm, "backward", build)
+    for tried in (kernels._try_convolution, kernels._try_batch_norm):
+        tried.cache_clear()
+    assert "no C compiler" in (kernels.trouble(layer.to(DEVICE), torch.float16) or "")
+
+
+@computes
+def test_memory_that_runs_out_is_no_trouble_of_the_kernels(kernels, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(kernels, "_try_batch_norm", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        kernels.trouble(nn.BatchNorm2d(8), torch.float16)

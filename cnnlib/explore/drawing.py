@@ -268,7 +268,7 @@ def _svg(
     width, height = layout.width + 2 * _MARGIN + _overhang(cards, sizes, layout), layout.height + 2 * _MARGIN
     return (
         f'<svg viewBox="{-_MARGIN} {-_MARGIN} {number(width)} {number(height)}" role="img" '
-        f'style="width:{number(width)}px;min-width:{number(0.74 * width)}px" fill="none" stroke="currentColor">'
+        f'style="width:{number(width)}px;min-width:{number(0.72 * width)}px" fill="none" stroke="currentColor">'
         f"<title>{escape(title)}</title><desc>{escape(words)}</desc>{lines}{boxes}"
         f'<g fill="currentColor" stroke="none">{labels}</g></svg>'
     )

@@ -238,7 +238,8 @@ def resolution(seeds: int, spread: float, effects: Mapping[str, float]) -> Figur
             shown = size > least
             axes.barh(index, size, height=0.55, color=_LIGHT["teal" if shown else "gold"], hatch="" if shown else "//")
             words = f"{size:g}: {'could be shown' if shown else 'could not be shown'}"
-            axes.annotate(words, (size, index), (5, 0), textcoords="offset points", va="center", size=8.5)
+            beside = {"textcoords": "offset points", "va": "center", "size": 8.5, "bbox": style.BEHIND_TEXT}
+            axes.annotate(words, (size, index), (5, 0), **beside)
         names = [name for name, _ in rows] + list(effects)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib
 import matplotlib.pyplot  # tells IPython how to show a Figure
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
@@ -112,7 +112,12 @@ def _panels(
                     label=label if panel == 0 else None,
                 )
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(numticks=6))
+            low, high = axes.get_ylim()
+            if high < 100 * low:  # powers of ten alone would be one tick, or two
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            else:
+                axes.yaxis.set_major_locator(LogLocator(numticks=6))
             axes.yaxis.set_minor_locator(NullLocator())
             axes.set_title(name, fontsize=9.5)
             axes.set_xlabel(across)

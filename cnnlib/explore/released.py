@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
 from cnnlib.studies.released import Released, frontier
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+
 _LIGHT = style.PALETTE["light"]
+Place = tuple[float, float, str]
+"""Offset of a name from its mark in points, and which side of the name is there."""
+_BELOW: tuple[Place, ...] = ((-6, -11, "right"), (6, -11, "left"), (0, -14, "center"))
+_ABOVE: tuple[Place, ...] = ((6, 4, "left"), (-6, 4, "right"), (0, 7, "center"))
 _KINDS = {
     "convolutional, first training": ("o", {"facecolor": "none", "edgecolor": _LIGHT["blue"]}),
     "convolutional, later training": ("o", {"facecolor": _LIGHT["blue"], "edgecolor": _LIGHT["blue"]}),
@@ -52,29 +63,50 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
         ends = [(one.multiply_adds, one.top1_error) for one in (second, first)]
         arrow = {"arrowstyle": "->", "color": _LIGHT["orange"], "linewidth": 1.6, "shrinkA": 4, "shrinkB": 4}
         axes.annotate("", *ends, arrowprops=arrow, zorder=4)
-        for name in named:
-            one = next(one for one in (*best, *weights) if one.name == name)
-            below = one in best[1:]  # the staircase has the marks above it; below it is room, but for its beginning
-            axes.annotate(
-                name,
-                (one.multiply_adds, one.top1_error),
-                (-5, -10) if below else (5, 4),
-                textcoords="offset points",
-                ha="right" if below else "left",
-                fontsize=8,
-                bbox=style.BEHIND_TEXT,
-                zorder=2.5,  # over the lines, under the marks
-            )
         axes.set_xscale("log")
         axes.set_xlabel("multiply-adds for one image")
         axes.set_title("top-1 error on ImageNet, one crop, %")
         axes.legend()
+        figure.draw_without_rendering()  # from here on it is known where on the page a mark lies
+        taken = [Bbox.from_extents(*(at - 4), *(at + 4)) for at in _on_page(axes, weights)]
+        for name in named:
+            one = next(one for one in (*best, *weights) if one.name == name)
+            # The staircase has the marks above it; below it is room, but for its beginning.
+            places = [*_BELOW, *_ABOVE] if one in best[1:] else [*_ABOVE, *_BELOW]
+            taken.append(_write_beside(axes, name, (one.multiply_adds, one.top1_error), places, taken))
     told = "; ".join(f"{one.name} {one.top1_error:.1f} % with {one.multiply_adds / 1e9:.2f} G" for one in best)
     figure.set_label(
         f"{len(weights)} sets of weights. No convolutional net is better and cheaper than: {told}. {two}: "
         f"{first.top1_error:.1f} % as first trained, {second.top1_error:.1f} % with the later recipe."
     )
     return figure
+
+
+def _on_page(axes: Axes, weights: Sequence[Released]) -> np.ndarray:
+    """Return where the marks of weights lie, (n, 2), in pixels."""
+    return axes.transData.transform([(one.multiply_adds, one.top1_error) for one in weights])
+
+
+def _write_beside(
+    axes: Axes, name: str, point: tuple[float, float], places: Sequence[Place], taken: Sequence[Bbox]
+) -> Bbox:
+    """Write a name beside a mark, at the first place where it lies on the fewest marks and names within the axes.
+
+    Return the place in pixels.
+    """
+
+    def write(place: Place) -> Annotation:
+        *offset, side = place
+        kind = {"textcoords": "offset points", "ha": side, "fontsize": 8, "bbox": style.BEHIND_TEXT}
+        return axes.annotate(name, point, offset, zorder=2.5, **kind)  # over the lines, under the marks
+
+    def covered(place: Place) -> tuple[bool, int]:
+        label = write(place)
+        box = label.get_tightbbox()
+        label.remove()
+        return box.xmin < axes.bbox.xmin or box.xmax > axes.bbox.xmax, box.count_overlaps(taken)
+
+    return write(min(places, key=covered)).get_tightbbox()
 
 
 def _kind(one: Released) -> str:

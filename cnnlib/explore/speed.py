@@ -38,14 +38,15 @@ def speed_up(speeds: Sequence[Speed], *, work: str = "forward") -> Figure:
     _require(speeds, work)
     told = []
     with matplotlib.rc_context(style.rc()):
-        figure = Figure(figsize=(7.6, 3.6), layout="constrained")
+        figure = Figure(figsize=(7.6, 4.3), layout="constrained")
         panels = figure.subplots(1, len(speeds), sharey=True, squeeze=False)[0]
         for axes, speed in zip(panels, speeds, strict=True):
             rows = [row for row in speed.layers if row.work == work and row.kind == KINDS[0]]
             channels = sorted({row.channels for row in rows})
             promised = [9 * C / (9 + C) for C in channels]
             axes.plot(channels, promised, color=_LIGHT["ink"], linestyle=":", marker="", label="multiply-adds")
-            for index, batch in enumerate(sorted({row.batch_size for row in rows})):
+            batches = sorted({row.batch_size for row in rows})
+            for index, batch in enumerate(batches):
                 ratios = []
                 for C in channels:
                     dense, separable = (speed.layer(kind, C, batch, work) for kind in (KINDS[0], KINDS[3]))
@@ -64,9 +65,9 @@ def speed_up(speeds: Sequence[Speed], *, work: str = "forward") -> Figure:
             axes.set_yscale("log", base=2)
             axes.set_xticks(channels, [str(C) for C in channels])
             axes.minorticks_off()
-            axes.set_title(_short(speed))
+            axes.set_title(f"{_short(speed)}\nbatches of {' and '.join(map(str, batches))}")
             axes.set_xlabel("maps")
-            axes.legend(loc="lower right", **style.LEGEND_ON_PAPER)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8.5)
         drawn = [ratio for axes in panels for line in axes.lines for ratio in line.get_ydata()]
         ticks = [2.0**e for e in range(math.floor(math.log2(min(drawn))), math.ceil(math.log2(max(drawn))) + 1)]
         panels[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -46,7 +46,7 @@ def ilsvrc_timeline(*, end: bool = False) -> Figure:
                 axes.axvline(years[-1] + 0.6, color=_LIGHT["ink"], linewidth=1.4)
         if end:
             beside = {"textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 8.5}
-            errors.annotate(f"{END} ", (years[-1] + 0.6, 31), (-2, 0), **beside)
+            errors.annotate(END, (years[-1] + 0.6, 31), (-8, 0), bbox=style.BEHIND_TEXT, **beside)
             errors.set_xlim(years[0] - 0.6, years[-1] + 0.8)
     told = "; ".join(f"{w.year} {w.team} {w.error:g} %" + f", {w.layers} layers" * bool(w.layers) for w in WINNERS)
     figure.set_label(f"Winners of ILSVRC: {told}. One trained person: {ANNOTATOR:g} %." + f" {END}." * end)
@@ -82,9 +82,9 @@ def efficiency_timeline() -> Figure:
             axes.annotate(
                 f"{point.name}: {point.compute:g}",
                 (x, point.compute),
-                (0, 8) if point is first else (0, -14),
+                (0, 8) if point is first else (-6, -12),
                 textcoords="offset points",
-                ha="left" if point is first else "right" if point is last else "center",
+                ha="left" if point is first else "right",
                 fontsize=8.5,
                 bbox=style.BEHIND_TEXT,
             )

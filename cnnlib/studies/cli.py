@@ -1,4 +1,4 @@
-"""``python -m cnnlib study``, ``search`` and ``speed``."""
+"""``python -m cnnlib study``, ``compare``, ``search`` and ``speed``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   python -m cnnlib study degradation --budget short --seeds 0 1 2
   python -m cnnlib study --all --budget medium --jobs 8     every study, on a GPU
 Of several studies each arm trains once before any trains a second time.
+The table shows the trainings of this command; that of all in the folder: python -m cnnlib compare NAME --out DIR
 The same command again skips what is finished and continues what was broken off.
 """
 SEARCH_EXAMPLES = """examples:
@@ -32,7 +33,7 @@ The same command again skips what is finished.
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
-    """Add ``study``, ``search`` and ``speed``."""
+    """Add ``study``, ``compare``, ``search`` and ``speed``."""
     study = subparsers.add_parser(
         "study",
         help="run the book's experiments and record them",
@@ -45,6 +46,19 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     _add_common(study)
     study.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, on one GPU (1)")
     study.set_defaults(run=run_study)
+
+    compare = subparsers.add_parser(
+        "compare",
+        help="show the table of what is recorded of an experiment",
+        description="Show the table of a study's records: those that come with the package, or those in a folder.",
+    )
+    compare.add_argument("name", metavar="NAME", help="of a study; `python -m cnnlib study` lists them")
+    compare.add_argument("--budget", metavar="B", help="smoke, short, medium or full; default: all that have records")
+    compare.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
+    compare.add_argument(
+        "--out", type=user_path, metavar="DIR", help="folder of the records, as that of `study`; default: the package's"
+    )
+    compare.set_defaults(run=run_compare)
 
     search = subparsers.add_parser(
         "search",
@@ -103,6 +117,7 @@ def run_study(options: argparse.Namespace) -> None:
     from cnnlib.studies import STUDIES, StudyError, Unfinished, find_study, run, run_studies
     from cnnlib.studies.record import in_order
     from cnnlib.training.cli import check_folder, load_data, use_threads, warnings_in_a_line
+    from cnnlib.training.hardware import checked_seed
 
     if options.names and options.all:
         raise StudyError(f"--all runs every study; leave out {' '.join(options.names)}, or --all")
@@ -122,6 +137,10 @@ def run_study(options: argparse.Namespace) -> None:
         raise StudyError(f"--arms names arms of one study, and there are {len(chosen)}")
     for study in chosen:
         study.scale(budget)
+        for label in options.arms or ():
+            study.arm(label)
+    for seed in options.seeds or ():
+        checked_seed(seed)
     use_threads(options.threads)
     check_folder(options.out)
     data = {name: load_data(name, progress=not options.quiet) for name in {study.data: None for study in chosen}}
@@ -188,7 +207,7 @@ def _report(study: Study, budget: str, records: Sequence[Record], data: ImageSet
     from cnnlib.studies.ensembles import ensemble_name
     from cnnlib.studies.mixtures import mixtures_name
 
-    print(compare(study, records))
+    print(compare(study, records, arms=options.arms))
     scale, folder = study.scale(budget), options.out / study.name
     images = study.images(data, scale)
     stand_in = records[0].run.data if records[0].run.stands_in_for else None
@@ -214,6 +233,17 @@ def _keep(averages: Ensemble | Mixtures, networks: set, path: Path) -> None:
         print(f"not saved: of the {len(wanted)} networks to be averaged in {path} this call left out {len(missing)}")
     else:
         averages.save(path)
+
+
+def run_compare(options: argparse.Namespace) -> None:
+    """Print the table of what is recorded of a study."""
+    from cnnlib.studies import compare, find_study, load_records
+    from cnnlib.studies.record import SHIPPED, refuse_none
+
+    study = find_study(options.name)
+    records = load_records(study, options.budget, options.out)
+    refuse_none(records, (options.out or SHIPPED) / study.name, options.budget)
+    print(compare(study, records, arms=options.arms))
 
 
 def run_search(options: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
@@ -46,11 +46,10 @@ def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequ
         StudyError: if there are none, or if they are not comparable, or if there is no such arm.
     """
     require_study("compare", study)
-    records = load_records(study) if records is None else [*records]
+    shipped = load_records(study)
+    records = shipped if records is None else [*records]
     require_sequences(None, arms)
     if arms is not None:
-        if not arms:
-            raise StudyError("compare needs at least one arm")
         study = replace(study, arms={label: study.arm(label) for label in arms})
         records = [record for record in records if record.arm in study.arms]
     if not records:
@@ -91,7 +90,7 @@ def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequ
                 _conditions(budget, {arm: cells[arm, budget] for arm in measured}, images=not alike)
                 for budget in budgets
             ),
-            *_gaps(study, budgets, measured, cells),
+            *_gaps(study, cells, {(r.arm, r.run.budget) for r in shipped if r.run.data == records[0].run.data}),
             *(f"Recipe {_letter(index)}: {_recipe(recipe)}" for index, recipe in enumerate(recipes)),
             *(f"Paper: {source}." for source in dict.fromkeys(error.source for error in paper.values() if error)),
             LEGEND,
@@ -240,14 +239,23 @@ def where_and_how_long(runs: Sequence[Run]) -> str:
     )
 
 
-def _gaps(
-    study: Study, budgets: Sequence[str], measured: Sequence[str], cells: dict[tuple[str, str], list[Run]]
-) -> list[str]:
-    """Say which budgets and arms have no records."""
-    gaps = [f"{budget} (all)" for budget in study.budgets if budget not in budgets and budget != "smoke"]
-    gaps += [f"{arm} (all)" for arm in study.arms if arm not in measured]
-    gaps += [f"{arm} ({budget})" for arm in measured for budget in budgets if not cells[arm, budget]]
-    return [f"{NOTHING} Not measured yet: {', '.join(gaps)}."] if gaps else []
+def _gaps(study: Study, cells: dict[tuple[str, str], list[Run]], shipped: set[tuple[str, str]]) -> Iterator[str]:
+    """Say which budgets and arms have no records, and which the package has records of that are not in the table."""
+    budgets = list(dict.fromkeys(budget for _, budget in cells))
+    measured = [arm for arm in study.arms if any(cells[arm, budget] for budget in budgets)]
+    absent = {
+        f"{budget} (all)": {(arm, budget) for arm in study.arms}
+        for budget in study.budgets
+        if budget not in budgets and budget != "smoke"
+    }
+    absent |= {f"{arm} (all)": {(arm, budget) for budget in budgets} for arm in study.arms if arm not in measured}
+    absent |= {f"{a} ({b})": {(a, b)} for a in measured for b in budgets if not cells[a, b]}
+    if gaps := [words for words, missing in absent.items() if not missing & shipped]:
+        yield f"{NOTHING} Not measured yet: {', '.join(gaps)}."
+    if elsewhere := shipped & set().union(*absent.values()):
+        arms = {budget: [arm for arm in study.arms if (arm, budget) in elsewhere] for budget in BUDGETS}
+        named = ", ".join(f"{budget} ({_listed(labels)})" for budget, labels in arms.items() if labels)
+        yield f"{NOTHING} Recorded, but not in this table: {named}."
 
 
 def _each(values: Iterable[str]) -> str:

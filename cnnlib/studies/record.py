@@ -174,14 +174,14 @@ def refuse_misnamed(path: Path, name: str) -> None:
         raise RecordError(f"{path} holds the record that belongs in {name}; rename it, or delete it and run again")
 
 
-def refuse_none(records: Sized, folder: Path, budget: str) -> None:
-    """Keep a folder that was mistyped from passing for one whose records were all published.
+def refuse_none(records: Sized, folder: Path, budget: str | None) -> None:
+    """Keep a folder that was mistyped from passing for one whose records were all published, or shown.
 
     Raises:
         RecordError: if there are no records.
     """
     if not records:
-        raise RecordError(f"there are no records of the budget {budget} in {folder}")
+        raise RecordError(f"there are no records{f' of the budget {budget}' * bool(budget)} in {folder}")
 
 
 def refuse_stand_in(run: Run, path: Path) -> None:

@@ -63,7 +63,8 @@ def run(
         arms that are averaged, from their checkpoints.
 
     Raises:
-        StudyError: if there is no such arm or budget, or no GPU for several jobs, or an argument is of another kind.
+        StudyError: if there is no such arm or budget, or no GPU for several jobs, or an argument is of another kind, or
+            ``seeds`` or ``arms`` are none.
         Unfinished: with a folder, when all others are done, if trainings failed, or another process has them in hand.
             It names them, says why, and holds the records of the others.
         RecordError: if a record in the folder does not fit the study as it is now; nothing is trained then.

@@ -300,7 +300,7 @@ def run(
         progress: False shows none.
 
     Raises:
-        StudyError: if there is no such arm, or one is given by itself and not in a sequence.
+        StudyError: if there is no such arm, or one is given by itself and not in a sequence, or none is given.
         Unfinished: with a folder, at the end, if some failed, or another process has them in hand. It names them, and
             holds the records of the others.
         ArgumentError: if a seed is negative.

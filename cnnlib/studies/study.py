@@ -190,7 +190,7 @@ def require_study(function: str, study: object) -> None:
 
 
 def require_sequences(seeds: Sequence[int] | None, arms: Sequence[str] | None) -> None:
-    """Check that what may be several is not one by itself.
+    """Check that what may be several is not one by itself, nor none.
 
     Raises:
         StudyError: if it is.
@@ -198,3 +198,6 @@ def require_sequences(seeds: Sequence[int] | None, arms: Sequence[str] | None) -
     if isinstance(seeds, int) or isinstance(arms, str):
         given = f"seeds=[{seeds}]" if isinstance(seeds, int) else f"arms=[{arms!r}]"
         raise StudyError(f"seeds and arms are sequences, even of one: {given}")
+    for what, given in (("seed", seeds), ("arm", arms)):
+        if given is not None and not len(given):
+            raise StudyError(f"give at least one {what}, or leave {what}s out for all that there are")

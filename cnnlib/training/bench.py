@@ -33,6 +33,7 @@ from cnnlib.training.batches import Batches
 from cnnlib.training.errors import BenchError, check_at_least
 from cnnlib.training.graphs import STEPS_BEFORE, GraphStep, can_be_recorded, few_maps, kernels_fit
 from cnnlib.training.network import check_channels
+from cnnlib.training.progress import Progress
 from cnnlib.training.recipe import Recipe, recipe_for
 from cnnlib.training.run import conditions
 from cnnlib.training.step import AUTOCAST, Step
@@ -200,6 +201,7 @@ def bench(
     device: torch.device | str | None = None,
     precision: str | None = None,
     compile: bool = False,
+    progress: bool = True,
 ) -> Bench:
     """Time training with this package against the usual loop, and with what lies between them.
 
@@ -219,6 +221,7 @@ def bench(
         device: default :func:`cnnlib.device`.
         precision: of this package's loop; default as for :func:`cnnlib.fit`.
         compile: compare ``torch.compile`` as well; this takes a minute or more.
+        progress: False shows none.
 
     Raises:
         BenchError: if one of the loops fails.
@@ -246,14 +249,18 @@ def bench(
     speeds: dict[str, list[float]] = {label: [] for label in loops}
     alone: list[float] = []
     with contextlib.ExitStack() as stack:
+        display = stack.enter_context(contextlib.closing(Progress(progress)))
         turns = {
             label: stack.enter_context(_in_a_process(label, (loop, data, model, recipe, workers, str(device), threads)))
             for label, loop in loops.items()
         }
         cold = cold_rounds(device, steps)
+        total = (cold + rounds) * len(loops)
+        bar = stack.enter_context(display.start(f"{model}: {len(loops)} loops take turns of {steps} steps", total, 0))
         for _ in range(cold + rounds):
             for label, turn in turns.items():
                 speeds[label].append(turn())
+                bar.update()
             if device.type == "cpu":
                 alone.append(convolutions_alone(model, data, batch_size, precision))
     image = data.train_images.shape[1:]

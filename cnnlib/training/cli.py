@@ -152,16 +152,20 @@ def run_train(options: argparse.Namespace) -> None:
         )
     if not processes.is_first:
         return
+    missing = "the record and the weights"
     try:
         run.save(record)
+        missing = f"the weights (the record is {record})"
         with replacing(weights) as file:
             torch.save(run.module.state_dict(), file)
     except (OSError, RuntimeError) as error:
         if checkpoint and holds_finished(checkpoint):
             advice = f"when that is mended the same command saves them, from {checkpoint}"
+        elif checkpoint and checkpoint.exists():
+            advice = f"when that is mended the same command trains the last steps again, from {checkpoint}"
         else:
             advice = "the weights are lost; make room there, or choose another folder, --out DIR, and train again"
-        raise RunError(f"cannot save the record and the weights in {options.out}: {reason(error)}; {advice}") from error
+        raise RunError(f"cannot save {missing} in {options.out}: {reason(error)}; {advice}") from error
     finally:  # the errors are known even if they cannot be saved
         print(run)
     if checkpoint:
@@ -189,6 +193,7 @@ def run_bench(options: argparse.Namespace) -> None:
             device=options.device,
             precision=options.precision,
             compile=options.compile,
+            progress=not options.quiet,
         )
     )
 
@@ -241,7 +246,8 @@ def check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise RunError(f"cannot write into the folder {folder}: {error.strerror}; choose another, --out DIR") from error
+        why = "it is no folder" if folder.exists() and not folder.is_dir() else error.strerror
+        raise RunError(f"cannot write into the folder {folder}: {why}; choose another, --out DIR") from error
 
 
 def use_threads(count: int | None) -> None:

@@ -463,7 +463,8 @@ class _Training:
     def _advice(self) -> str:
         """Say what to do when the state cannot be saved."""
         if self.train:
-            return "the run is finished, and only this copy of it is missing: the same call, or command, trains again"
+            again = "trains its last steps again" if self.path.exists() else "trains again"
+            return f"the run is finished, and only this copy of it is missing: the same call, or command, {again}"
         start = "continues from what was saved before" if self.path.exists() else "then starts again"
         return f"make room there, and the same call, or command, {start}; or give another path"
 

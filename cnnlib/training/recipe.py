@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib.errors import require_whole
 from cnnlib.training.errors import RecipeError
 
 PADDINGS = ("mean", "reflect")
@@ -154,6 +155,10 @@ class Recipe:
         Raises:
             RecipeError: if not exactly one length is given, or it is not positive.
         """
+        if (steps is None) == (epochs is None):
+            raise RecipeError("give exactly one of steps and epochs")
+        if steps is not None:
+            require_whole(RecipeError, 1, steps=steps)
         length = f"{self.iterations:,} steps" if self.iterations else f"{self.epochs:g} epochs"
         return dataclasses.replace(self, iterations=steps, epochs=epochs, full_length=self.full_length or length)
 

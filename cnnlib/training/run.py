@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from cnnlib.files import read_json, write_json
+from cnnlib.files import read_json, reason, write_json
 from cnnlib.table import Column, Table
 from cnnlib.training.errors import RecipeError, RunError
 from cnnlib.training.evaluation import Evaluation
@@ -194,12 +194,14 @@ class Run:
         """Read a saved run.
 
         Raises:
-            RunError: if the file holds none.
+            RunError: if the file holds none, or cannot be read.
         """
         try:
             return cls.from_dict(read_json(path))
         except IsADirectoryError as error:
             raise RunError(f"{path} is a folder, and no run of cnnlib; give the path of the record itself") from error
+        except OSError as error:
+            raise RunError(f"cannot read {path}: {reason(error)}") from error
         except (ValueError, AttributeError) as error:  # the first from JSON and from_dict
             raise RunError(f"{path} holds no run of cnnlib ({error})") from error
 

@@ -151,3 +151,19 @@ def test_the_figure_has_a_mark_for_each_and_says_what_is_not_beaten():
     assert "efficientnet_b0 22.3 % with 0.39 G" in said
     assert "alexnet" not in said
     assert "resnet50: 23.9 % as first trained, 19.1 % with the later recipe" in said
+
+
+def test_names_lie_on_no_mark_and_within_the_figure():
+    """To the right of one mark, where a name would stand at first, are others, and of one the end of the figure."""
+    crowded, at_the_end = made_up("crowded", 20, 39), made_up("a long name at the end", 300, 30)
+    others = [made_up(f"other {index}", 20 + 4 * index, 39.8) for index in range(1, 11)]
+    weights = [made_up("best", 1, 10), crowded, at_the_end, *others]
+    figure = released_errors(weights, named=[crowded.name, at_the_end.name], two="best")
+    (axes,) = figure.axes
+    marks = axes.transData.transform([(one.multiply_adds, one.top1_error) for one in weights])
+    named = [text for text in axes.texts if text.get_text()]
+    assert len(named) == 2
+    for text in named:
+        box = text.get_tightbbox()
+        assert not any(box.contains(*mark) for mark in marks), text.get_text()
+        assert axes.bbox.xmin <= box.xmin < box.xmax <= axes.bbox.xmax

@@ -109,6 +109,16 @@ def test_every_budget_has_its_columns_and_what_is_missing_is_said(study, records
     assert "narrow (all)" in str(only)
 
 
+def test_what_is_recorded_elsewhere_is_not_called_unmeasured(study, records, monkeypatch):
+    shipped = of_budget([one for one in records if one.arm == "narrow"], "short") + records
+    monkeypatch.setattr("cnnlib.studies.comparison.load_records", lambda _: shipped)
+    text = " ".join(str(compare(study, [one for one in records if one.arm == "wide"])).split())
+    assert "– Not measured yet: full (all)." in text
+    assert "– Recorded, but not in this table: smoke (narrow), short (narrow)." in text
+    others = [dataclasses.replace(one, run=dataclasses.replace(one.run, data="Other")) for one in records]
+    assert "short (all), full (all)" in " ".join(str(compare(study, others)).split()), "of other images none are"
+
+
 def test_some_arms_may_be_compared_in_an_order_of_their_own(study, records):
     both, one = compare(study, records, arms=["narrow", "wide"]), compare(study, records, arms=["narrow"])
     assert [row[0] for row in both.rows] == ["narrow", "wide"]

@@ -430,6 +430,8 @@ def test_a_record_of_another_test_is_refused(study, data, tmp_path):
         ({"study": "degradation"}, r"run needs a study, not 'degradation'; find_study\(name\) returns one"),
         ({"seeds": 0}, "are sequences"),
         ({"arms": "wide"}, "are sequences"),
+        ({"seeds": []}, "give at least one seed, or leave seeds out for all that there are"),
+        ({"arms": ()}, "give at least one arm, or leave arms out"),
         ({"data": "shapes10"}, r"run needs images, such as cnnlib.load_data\('cifar10'\), not 'shapes10'"),
     ],
 )

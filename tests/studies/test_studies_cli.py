@@ -42,6 +42,32 @@ def test_a_study_is_run_compared_and_recorded(cnn, study, tmp_path):
     assert again[1] == out, "nothing is trained again, and the result is the same"
 
 
+def test_what_is_recorded_is_compared_seed_after_seed(cnn, tmp_path):
+    for seed in "01":
+        status, out, _ = cnn("study", "test", "--budget", "smoke", "--arms", "wide", "--seeds", seed)
+        assert status == 0
+        assert "(1)" in out
+        assert "narrow" not in out, "it was not asked for"
+    status, out, _ = cnn("compare", "test", "--budget", "smoke", "--out", "runs/studies")
+    assert status == 0
+    assert "(2)" in out
+    assert "narrow (all)" in out
+    for wrong, said in (
+        (["--out", "elsewhere"], "no records in elsewhere/test"),
+        (["--out", "runs/studies", "--budget", "short"], "no records of the budget short in runs/studies/test"),
+        (["--out", "runs/studies", "--arms", "high"], "high"),
+    ):
+        status, out, err = cnn("compare", "test", *wrong)
+        assert (status, out) == (2, "")
+        assert said in err
+
+
+@pytest.mark.parametrize("options", [["--arms", "high"], ["--seeds", "-1"]])
+def test_what_cannot_be_trained_is_refused_before_the_data_are_loaded(cnn, monkeypatch, options):
+    monkeypatch.setattr("cnnlib.training.cli.load_data", lambda *_, **__: pytest.fail("they were loaded"))
+    assert cnn("study", "test", "--budget", "smoke", *options)[0] == 2
+
+
 @pytest.fixture
 def another(study, monkeypatch):
     """A second study of the same arms."""
@@ -183,7 +209,7 @@ def test_ctrl_c(cnn, monkeypatch):
         (["search", "--budget", "smoke", "--seeds", "-1"], "seed must be a whole number from 0 .* not -1"),
         (["search", "--budget", "smoke", "--out", "file/here"], "cannot write into the folder file/here: Not a direct"),
         (["speed", "--rounds", "0"], "rounds must be at least 1, not 0"),
-        (["speed", "--out", "file/speed.json"], "cannot write into the folder file: File exists"),
+        (["speed", "--out", "file/speed.json"], "cannot write into the folder file: it is no folder"),
         (["study", "test", "--all"], "--all runs every study; leave out test, or --all"),
     ],
 )

@@ -485,6 +485,21 @@ def test_a_run_whose_last_state_cannot_be_saved_is_not_lost(data, recipe, tmp_pa
     assert_same(run, train(data, recipe))
 
 
+def test_of_a_run_whose_last_state_cannot_be_saved_the_one_before_is_left(data, recipe, tmp_path, monkeypatch):
+    write = checkpoint.write
+
+    def full_in_the_end(path, identity, state):
+        if state["train"]:
+            raise CheckpointError("No space left on device")
+        write(path, identity, state)
+
+    monkeypatch.setattr(checkpoint, "write", full_in_the_end)
+    with pytest.warns(TrainingWarning, match=r"the run is finished, .* command, trains its last steps again$"):
+        run = train(data, recipe, checkpoint=tmp_path / "x", checkpoint_every=0)
+    monkeypatch.setattr(checkpoint, "write", write)
+    assert_same(run, train(data, recipe, checkpoint=tmp_path / "x"))
+
+
 @pytest.mark.parametrize(("step", "then"), [(1, "then starts again"), (2, "continues from what was saved before")])
 def test_a_disk_that_becomes_full_says_what_to_do(data, recipe, tmp_path, monkeypatch, step, then):
     disk_full_at(monkeypatch, step)

@@ -163,6 +163,8 @@ def test_a_changed_recipe_never_passes_for_the_original():
         recipe.replace(learning_rate=0.05)
     with pytest.raises(RecipeError, match="exactly one"):
         recipe.limited()
+    with pytest.raises(RecipeError, match=r"^steps must be at least 1, not -3$"):
+        recipe.limited(steps=-3)
 
 
 def test_a_batch_larger_than_the_training_set():

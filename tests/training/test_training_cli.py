@@ -90,6 +90,8 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_training(cnn, tmp_pa
     status, _, err = cnn(*SMALL, "--no-checkpoint", "--out", "file/runs")
     assert status == 2
     assert "error: cannot write into the folder file/runs: Not a directory; choose another, --out DIR" in err
+    _, _, err = cnn(*SMALL, "--no-checkpoint", "--out", "file")
+    assert "error: cannot write into the folder file: it is no folder; choose another, --out DIR" in err
 
 
 def test_a_run_that_cannot_be_saved_is_shown_and_can_be_saved_later(cnn, tmp_path, monkeypatch):
@@ -133,16 +135,23 @@ def fill_the_disk_before_the_end(monkeypatch):
     monkeypatch.setattr(torch, "save", full)
 
 
+LOST = "the weights are lost; make room there, or choose .*, --out DIR"
+
+
 @pytest.mark.parametrize(
-    ("prepare", "options"),
-    [(fill_the_disk, []), (fill_the_disk_before_the_end, []), (fill_the_disk, ["--no-checkpoint"])],
+    ("prepare", "options", "advice"),
+    [
+        (fill_the_disk, [], LOST),
+        (fill_the_disk_before_the_end, [], "same command trains the last steps again, from runs/.*checkpoint"),
+        (fill_the_disk, ["--no-checkpoint"], LOST),
+    ],
 )
-def test_nothing_is_promised_from_a_checkpoint_that_does_not_hold_the_run(cnn, monkeypatch, prepare, options):
+def test_nothing_is_promised_from_a_checkpoint_that_does_not_hold_the_run(cnn, monkeypatch, prepare, options, advice):
     prepare(monkeypatch)
     status, out, err = cnn(*SMALL, *options)
     assert status == 2
     assert "test error" in out
-    assert re.search("No space left on device; the weights are lost; make room there, or choose .*, --out DIR", err)
+    assert re.search(rf"cannot save the weights \(the record is runs/.*json\) in runs: No space .*; .*{advice}", err)
     assert "saves them" not in err
     assert "nothing of it is lost" not in err
 
@@ -187,7 +196,7 @@ def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
         (["train", "resnet20", "--threads", "0"], "at least 1"),
         (["train", "resnet20", "--threads", "100000"], "threads must be at most 1024, not 100000"),
         (["train", "resnet20", "--batch-size", "97"], "97"),
-        (["train", "resnet20", "--steps", "0"], "positive"),
+        (["train", "resnet20", "--steps", "0"], "steps must be at least 1, not 0"),
         (["train", "resnet20", "--seed", "-1"], "seed must be a whole number from 0"),
         (["train", "resnet20", "--precision", "fp8"], "fp32, bf16, fp16, not 'fp8'"),
         (["train", "resnet20", "--epochs", "inf"], "epochs must be positive and finite, not inf"),

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
@@ -68,7 +67,8 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
         axes.set_title("top-1 error on ImageNet, one crop, %")
         axes.legend()
         figure.draw_without_rendering()  # from here on it is known where on the page a mark lies
-        taken = [Bbox.from_extents(*(at - 4), *(at + 4)) for at in _on_page(axes, weights)]
+        marks = axes.transData.transform([(one.multiply_adds, one.top1_error) for one in weights])
+        taken = [Bbox.from_extents(*(mark - 4), *(mark + 4)) for mark in marks]
         for name in named:
             one = next(one for one in (*best, *weights) if one.name == name)
             # The staircase has the marks above it; below it is room, but for its beginning.
@@ -80,11 +80,6 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
         f"{first.top1_error:.1f} % as first trained, {second.top1_error:.1f} % with the later recipe."
     )
     return figure
-
-
-def _on_page(axes: Axes, weights: Sequence[Released]) -> np.ndarray:
-    """Return where the marks of weights lie, (n, 2), in pixels."""
-    return axes.transData.transform([(one.multiply_adds, one.top1_error) for one in weights])
 
 
 def _write_beside(

@@ -31,7 +31,7 @@ def test_ratios_are_those_of_the_times():
     assert list(promise.get_ydata()) == pytest.approx([9 * 32 / 41, 9 * 128 / 137])
     assert list(one.get_ydata()) == list(sixteen.get_ydata()) == [2.0, 2.0]
     assert list(right.lines[1].get_ydata()) == [0.5, 0.5]
-    assert left.get_title(loc="left") == "cpu, fp32"
+    assert left.get_title(loc="left") == "cpu, fp32\nbatches of 1 and 16"
     for axes in (left, right):  # each device has its own batches
         assert [text.get_text() for text in axes.get_legend().texts] == [
             "multiply-adds",

@@ -150,8 +150,8 @@ class Bench:
     def _verdict(self) -> str:
         rounds = len(next(iter(self.speeds.values())))
         return (
-            f"cnnlib is {self.ratio:.2f} times as fast as the usual loop. Ratios are medians of {rounds} rounds, in "
-            "which the loops took turns."
+            f"cnnlib is {self.ratio:.2f} times as fast as the usual loop. Ratios are medians of {rounds} "
+            f"round{'' if rounds == 1 else 's'}, in which the loops took turns."
         )
 
     def _rates(self) -> str:

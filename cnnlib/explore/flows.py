@@ -113,11 +113,10 @@ def _panels(
                 )
             axes.set_yscale("log")
             low, high = axes.get_ylim()
-            if high < 100 * low:  # powers of ten alone would be one tick, or two
-                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+            narrow = high < 100 * low  # powers of ten alone would be one tick, or two
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=6))
+            if narrow:
                 axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            else:
-                axes.yaxis.set_major_locator(LogLocator(numticks=6))
             axes.yaxis.set_minor_locator(NullLocator())
             axes.set_title(name, fontsize=9.5)
             axes.set_xlabel(across)

@@ -145,23 +145,24 @@ def require_values(model: nn.Module) -> None:
 def require_images(images: Tensor, labels: Tensor | None = None) -> None:
     """Raise BadArgument unless these are images, float (N, C, H, W), and if given their labels, int64 (N,)."""
     if not isinstance(images, Tensor) or not images.is_floating_point() or images.ndim != 4 or not images.numel():
-        advice = "; cnnlib.data.normalise makes them of uint8" if _kind(images).startswith("torch.uint8") else ""
+        advice = "; cnnlib.data.normalise makes them of uint8" if kind_of(images).startswith("torch.uint8") else ""
         raise BadArgument(
-            f"images must be a float tensor (N, C, H, W) of at least one image, not {_kind(images)}{advice}"
+            f"images must be a float tensor (N, C, H, W) of at least one image, not {kind_of(images)}{advice}"
         )
     if labels is not None:
         require_int64(labels)
         if labels.shape != images.shape[:1]:
-            raise BadArgument(f"labels must be of shape ({len(images)},), one for each image, not {_kind(labels)}")
+            raise BadArgument(f"labels must be of shape ({len(images)},), one for each image, not {kind_of(labels)}")
 
 
 def require_int64(labels: Tensor) -> None:
     """Raise BadArgument unless labels are a tensor of whole numbers, as cross-entropy wants them."""
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        raise BadArgument(f"labels must be an int64 tensor, one for each image, not {_kind(labels)}")
+        raise BadArgument(f"labels must be an int64 tensor, one for each image, not {kind_of(labels)}")
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return what was given in the place of a tensor of another kind, in words."""
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 

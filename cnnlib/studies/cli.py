@@ -135,7 +135,7 @@ def run_study(options: argparse.Namespace) -> None:
         chosen = [study for study in STUDIES.values() if budget in study.budgets]
     if options.arms and len(chosen) > 1:
         raise StudyError(f"--arms names arms of one study, and there are {len(chosen)}")
-    for study in chosen:
+    for study in chosen:  # what `run` would refuse as well, but after the data are there
         study.scale(budget)
         for label in options.arms or ():
             study.arm(label)

@@ -90,7 +90,12 @@ def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequ
                 _conditions(budget, {arm: cells[arm, budget] for arm in measured}, images=not alike)
                 for budget in budgets
             ),
-            *_gaps(study, cells, {(r.arm, r.run.budget) for r in shipped if r.run.data == records[0].run.data}),
+            *_gaps(
+                *(study, budgets, measured, cells),
+                shipped={
+                    (record.arm, record.run.budget) for record in shipped if record.run.data == records[0].run.data
+                },
+            ),
             *(f"Recipe {_letter(index)}: {_recipe(recipe)}" for index, recipe in enumerate(recipes)),
             *(f"Paper: {source}." for source in dict.fromkeys(error.source for error in paper.values() if error)),
             LEGEND,
@@ -239,10 +244,15 @@ def where_and_how_long(runs: Sequence[Run]) -> str:
     )
 
 
-def _gaps(study: Study, cells: dict[tuple[str, str], list[Run]], shipped: set[tuple[str, str]]) -> Iterator[str]:
+def _gaps(
+    study: Study,
+    budgets: Sequence[str],
+    measured: Sequence[str],
+    cells: dict[tuple[str, str], list[Run]],
+    *,
+    shipped: set[tuple[str, str]],
+) -> Iterator[str]:
     """Say which budgets and arms have no records, and which the package has records of that are not in the table."""
-    budgets = list(dict.fromkeys(budget for _, budget in cells))
-    measured = [arm for arm in study.arms if any(cells[arm, budget] for budget in budgets)]
     absent = {
         f"{budget} (all)": {(arm, budget) for arm in study.arms}
         for budget in study.budgets

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from cnnlib.data import DataError, Images
 from cnnlib.data.augment import normalise
+from cnnlib.measure.dry_run import kind_of
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.errors import ArgumentError, check_at_least
 from cnnlib.training.hardware import SHARED, exact_convolutions
@@ -60,9 +61,9 @@ def predict(module: nn.Module, images: Tensor, data: Images, *, batch_size: int 
     """
     check_at_least(1, batch_size=batch_size)
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
-        given = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
         raise ArgumentError(
-            f"images must be a uint8 tensor (N, C, H, W), not {given}; what is normalised, the network takes itself"
+            f"images must be a uint8 tensor (N, C, H, W), not {kind_of(images)}; what is normalised, the network takes "
+            "itself"
         )
     device = next(module.parameters()).device
     batches = images.split(batch_size or _batch_size(device, images.shape[1:]))

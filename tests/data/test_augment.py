@@ -136,3 +136,8 @@ def test_padding_and_windows_are_whole_numbers_of_pixels():
     for size in (0, 1.5):
         with pytest.raises(ValueError, match="size must be"):
             crop_and_flip(images, size=size)
+
+
+def test_each_image_of_a_batch_has_a_crop_and_a_flip_of_its_own():
+    drawn = zip(*read_off(crop_and_flip(coordinates(200, 40), seeded(0))), strict=True)
+    assert [len(set(values)) for values in drawn] == [9, 9, 2]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pooch
 import pytest
 
+from cnnlib.data import cifar
 from cnnlib.data.download import Limits, download
 from cnnlib.data.images import DataError
 
@@ -113,3 +114,7 @@ def test_no_progress_is_silence(host, md5, cache, tmp_path, capfd, caplog):
 
 def test_the_stated_time_is_what_the_limits_add_up_to():
     assert Limits().longest == 60
+
+
+def test_a_host_that_gives_less_than_100_kb_a_second_is_too_slow():
+    assert (Limits().rate, cifar.PATIENT.rate) == (100e3, 0)

@@ -240,3 +240,20 @@ def test_batches_that_there_are_not(root):
             next(data.read(misspelt, [[(0, None)]]))
     with pytest.raises(DataError, match="size must be at least 1, not 0"):
         next(data.batches("test", torch.arange(4), 0))
+
+
+def test_test_images_in_other_files_have_another_fingerprint(root):
+    before = image_folders(root).fingerprint
+    (root / "val" / "ant" / "0.JPEG").rename(root / "val" / "ant" / "9.JPEG")
+    assert image_folders(root).fingerprint != before
+
+
+def test_images_are_normalised_by_imagenets_statistics(root):
+    data = image_folders(root)
+    assert (data.mean, data.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_as_many_classes_of_other_names_are_not_the_same(root):
+    (root / "val" / "bee").rename(root / "val" / "dog")
+    with pytest.raises(DataError, match=r"train has a class 'bee' that .*val has not"):
+        image_folders(root)

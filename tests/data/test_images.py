@@ -140,3 +140,17 @@ def test_batches_that_there_are_not(data):
         next(data.batches("val", torch.arange(4), 2))
     with pytest.raises(DataError, match="size must be at least 1, not 0"):
         next(data.batches("test", torch.arange(4), 0))
+
+
+@pytest.mark.parametrize("part", ["train_images", "train_labels", "test_images", "test_labels"])
+def test_a_set_of_which_a_part_is_another_has_another_fingerprint(data, part):
+    values = getattr(data, part)
+    other = 255 - values if "images" in part else values.roll(1)
+    assert replace(data, **{part: other}).fingerprint != data.fingerprint
+
+
+def test_a_subset_is_the_same_on_every_machine(data):
+    """A change of these places is a change of what all studies of a subset train on."""
+    place = {image.numpy().tobytes(): number for number, image in enumerate(data.train_images)}
+    places = [place[image.numpy().tobytes()] for image in data.subset(50).train_images]
+    assert places[:8] == [1, 9, 18, 21, 31, 34, 45, 52]

@@ -167,3 +167,8 @@ def test_names_lie_on_no_mark_and_within_the_figure():
         box = text.get_tightbbox()
         assert not any(box.contains(*mark) for mark in marks), text.get_text()
         assert axes.bbox.xmin <= box.xmin < box.xmax <= axes.bbox.xmax
+
+
+def test_what_costs_more_for_the_same_error_is_not_on_the_frontier():
+    cheap, dear = made_up("cheap", 1, 30), made_up("dear", 2, 30)
+    assert frontier([dear, cheap]) == [cheap]

@@ -33,6 +33,7 @@ from cnnlib.studies import (
     run_ensemble,
     run_mixtures,
     run_studies,
+    running,
     search,
     with_recorded,
 )
@@ -859,3 +860,23 @@ def test_studies_by_name(study, monkeypatch):
     assert find_study("test") is study
     with pytest.raises(StudyError, match="no study 'tset'; there are test"):
         find_study("tset")
+
+
+def test_the_curve_has_the_points_of_the_budget_and_the_evaluations_of_the_study(study, data):
+    scale = dataclasses.replace(study.scale("smoke"), log_every=3)
+    study = dataclasses.replace(study, budgets={"smoke": scale}, evaluate_every=2)
+    (record,) = go(study, data, seeds=[0], arms=["narrow"])
+    points = [(point.step, point.test_error is not None) for point in record.run.history]
+    assert points == [(2, False), (3, False), (4, True)]
+
+
+@pytest.mark.parametrize("more", [-0.2, -0.05, 0.05, 0.2])
+def test_a_difference_of_either_sign_tells_networks_apart(study, data, more):
+    (record,) = go(study, data, seeds=[0], arms=["wide"])
+    tested = dataclasses.replace(record.run, test=dataclasses.replace(record.run.test, n=10_000))
+    assert running._differ(tested.test_error + more, tested) == (abs(more) > 0.1)
+
+
+def test_records_come_in_the_order_of_the_seeds(study, data, tmp_path):
+    go(study, data, folder=tmp_path, seeds=[2, 10], arms=["narrow"])
+    assert [record.run.seed for record in load_records(study, folder=tmp_path)] == [2, 10]

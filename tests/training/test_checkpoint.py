@@ -651,3 +651,83 @@ def test_a_path_where_one_may_not_look_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(type(tmp_path), "exists", forbidden)
     with pytest.raises(CheckpointError, match=r"cannot read the checkpoint .*: Permission denied"):
         checkpoint.read(tmp_path / "x")
+
+
+def test_the_scale_of_the_loss_is_continued(data, recipe, tmp_path, monkeypatch):
+    train(data, recipe, precision="fp16", checkpoint=tmp_path / "whole")
+    die_at(monkeypatch, 9)
+    with pytest.raises(Killed):
+        train(data, recipe, precision="fp16", checkpoint=tmp_path / "x")
+    train(data, recipe, precision="fp16", checkpoint=tmp_path / "x")
+    whole, continued = (checkpoint.read(tmp_path / name)[1]["step"]["scaler"] for name in ("whole", "x"))
+    assert continued == whole
+
+
+def test_losses_that_were_not_read_yet_are_saved(data, recipe, tmp_path, monkeypatch):
+    """On a GPU they are read every 50 steps, and Ctrl-C comes between."""
+    monkeypatch.setattr(engine, "STEPS_BETWEEN_READS", {"cpu": 50})
+    with monkeypatch.context() as patch:
+        interrupt_in(patch, step_module.Step, "__call__", 9)
+        with pytest.raises(Interrupted):
+            train(data, recipe, checkpoint=tmp_path / "x", checkpoint_every=1e9)
+    assert_same(train(data, recipe, checkpoint=tmp_path / "x"), train(data, recipe))
+
+
+@pytest.mark.parametrize(("what", "there"), [("device", "cuda"), ("processes", 2), ("parameters", 1)])
+def test_a_checkpoint_of_other_conditions_is_refused(data, recipe, tmp_path, what, there):
+    train(data, recipe.limited(steps=1), checkpoint=tmp_path / "x")
+    identity, state = checkpoint.read(tmp_path / "x")
+    checkpoint.write(tmp_path / "x", identity | {what: there}, state)
+    with pytest.raises(CheckpointMismatch, match=f"{what} is {there!r} there and {identity[what]!r} here"):
+        train(data, recipe.limited(steps=1), checkpoint=tmp_path / "x")
+
+
+def test_a_finished_network_is_ready_to_be_asked(data, recipe, tmp_path):
+    train(data, recipe.limited(steps=1), checkpoint=tmp_path / "x")
+    network = engine.finished_network(SMALL, data, recipe.limited(steps=1), tmp_path / "x")
+    assert not any(part.training for part in network.modules())
+
+
+def test_the_time_before_a_break_counts(data, recipe, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        die_at(patch, 9)
+        with pytest.raises(Killed):
+            train(data, recipe, checkpoint=tmp_path / "x")
+    identity, state = checkpoint.read(tmp_path / "x")
+    checkpoint.write(tmp_path / "x", identity, state | {"seconds": 1e6})
+    run = train(data, recipe, checkpoint=tmp_path / "x")
+    assert run.seconds > run.history[-1].seconds > 1e6
+
+
+@pytest.mark.parametrize("more", [{"dropout": 0.0}, {"activation": nn.Tanh}], ids=str)
+def test_what_only_one_of_two_trainings_changes_tells_them_apart(data, recipe, tmp_path, more):
+    recipe, changed = recipe.limited(steps=1), (SMALL[0], SMALL[1] | more)
+    for here, there in ((SMALL, changed), (changed, SMALL)):
+        train(data, recipe, model=there, checkpoint=tmp_path / "x")
+        with pytest.raises(CheckpointMismatch, match=rf"training: overrides\.{next(iter(more))} is .* there and "):
+            train(data, recipe, model=here, checkpoint=tmp_path / "x")
+        (tmp_path / "x").unlink()
+
+
+CHANGES = {
+    "momentum": 0.5,
+    "nesterov": True,
+    "weight_decay": 0.0,
+    "milestones": (0.25,),
+    "gamma": 0.5,
+    "warmup": 0.2,
+    "warmup_lr": 0.02,
+    "augment": False,
+    "padding": "reflect",
+    "epochs": 5.0,
+    "batch_size": 8,
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_the_checkpoint_of_another_recipe_is_refused(data, recipe, tmp_path, field):
+    assert getattr(recipe, field) != CHANGES[field]
+    train(data, recipe, checkpoint=tmp_path / "x")
+    other = recipe.replace(**{field: CHANGES[field]}, name=recipe.name)
+    with pytest.raises(CheckpointMismatch, match=rf"recipe\.{field} is "):
+        train(data, other, checkpoint=tmp_path / "x")

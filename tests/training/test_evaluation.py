@@ -101,3 +101,11 @@ def test_without_a_mistake_the_error_is_zero(tiny, data):
         tiny.head.bias.copy_(torch.tensor([0.0, 50.0, 0.0, 0.0]))
     ones = dataclasses.replace(data, test_labels=torch.ones_like(data.test_labels))
     assert evaluate(tiny, ones) == Evaluation(loss=pytest.approx(0), error=0.0, n=40)
+
+
+def test_the_training_sample_is_the_same_on_every_machine(tiny, data, monkeypatch):
+    monkeypatch.setattr(evaluation, "TRAINING_SAMPLE", 8)
+    chosen = []
+    monkeypatch.setattr(evaluation, "_evaluate", lambda module, data, split, index, processes: chosen.append(index))
+    evaluation.evaluate_training_sample(tiny, data)
+    assert chosen[0].tolist() == [5, 13, 35, 43, 44, 48, 63, 74]

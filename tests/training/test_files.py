@@ -182,3 +182,11 @@ def test_a_folder_that_is_not_there_is_one_clear_error(train, tmp_path):
     status, _, err = train(*SMALL, root=tmp_path)
     assert status == 2
     assert err.startswith(f"error: there is no folder {tmp_path / 'train'}; images lie in ROOT/train/CLASS/")
+
+
+def test_an_image_is_cut_otherwise_for_every_seed(data, recipe):
+    first, second = (
+        {image.numpy().tobytes() for image in FileBatches(data, recipe.replace(batch_size=16), seed)[0][0]}
+        for seed in (3, 4)
+    )
+    assert not first & second, "not the same cuts in another order"

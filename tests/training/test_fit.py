@@ -738,3 +738,19 @@ def test_the_loss_is_computed_in_single_precision(tiny, data, recipe):
     step = step_module.Step(tiny, recipe, data, "bf16", compiled=False)
     loss, _ = step(data.train_images[:16], data.train_labels[:16], lr=0.1)
     assert loss.dtype == torch.float32
+
+
+def test_momentum_is_the_recipes(plain, data):
+    recipe = Recipe("test", iterations=6, batch_size=16, lr=0.05, momentum=0.5, augment=False)
+    usual = copy.deepcopy(plain)
+    run = train(plain, data, recipe, log_every=1)
+    optimizer = torch.optim.SGD(usual.parameters(), lr=0.05, momentum=0.5)
+    shown, losses = batches.Batches(data, recipe, seed=0), []
+    for number in range(6):
+        images, labels = shown[number]
+        loss = F.cross_entropy(usual(normalise(images.contiguous(), data.mean, data.std)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert [point.train_loss for point in run.history] == pytest.approx(losses, rel=1e-4)

@@ -201,3 +201,9 @@ def test_recipes_by_name_and_by_model():
 def test_json_and_back():
     for recipe in RECIPES.values():
         assert Recipe(**json.loads(json.dumps(recipe.as_dict()))) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_images_are_padded_as_in_the_papers(name):
+    assert RECIPES[name].augment
+    assert RECIPES[name].padding == ("reflect" if name == "wrn" else "mean")

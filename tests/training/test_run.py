@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from cnnlib.training import Run, RunError, fit
+from cnnlib.training import Evaluation, Run, RunError, fit
 from cnnlib.training.words import in_words, percent
 
 SMALL = ("alexnet-cifar", {"width": 0.125})
@@ -84,3 +84,10 @@ def test_durations_and_errors_in_words():
         "3 h 20 min",
     ]
     assert (percent(12.345), percent(None)) == ("12.35 %", "–")
+
+
+def test_the_table_says_which_error_and_loss_is_which(run):
+    run = dataclasses.replace(run, test=Evaluation(1.25, 40.0, 40), train=Evaluation(0.5, 20.0, 96))
+    rows = dict(run.table().rows)
+    assert (rows["test error"], rows["training error"]) == ("40.00 % (40 images)", "20.00 % (96 images)")
+    assert (rows["test loss"], rows["training loss"]) == ("1.2500", "0.5000")

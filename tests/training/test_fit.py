@@ -192,20 +192,26 @@ def test_the_numbers_are_those_of_the_plain_loop(tiny, data, recipe):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
+def losses_of_the_usual_loop(module, optimizer, data, recipe):
+    """The loss of every step of a plain loop over the batches that seed 0 gives."""
+    shown, losses = batches.Batches(data, recipe, seed=0), []
+    for number in range(recipe.iterations):
+        images, labels = shown[number]
+        loss = F.cross_entropy(module(normalise(images.contiguous(), data.mean, data.std)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
 def test_a_residual_net_gets_the_losses_of_the_usual_loop(data):
     recipe = Recipe(name="test", iterations=8, batch_size=16, lr=0.001, weight_decay=1e-4)
     run = train(SMALL_RESNET, data, recipe, log_every=1)
     torch.manual_seed(0)
     plain = create(SMALL_RESNET, num_classes=4)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.001, momentum=0.9, weight_decay=1e-4)
-    shown, losses = batches.Batches(data, recipe, seed=0), []
-    for number in range(8):
-        images, labels = shown[number]
-        loss = F.cross_entropy(plain(normalise(images.contiguous(), data.mean, data.std)), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = losses_of_the_usual_loop(plain, optimizer, data, recipe)
     assert [point.train_loss for point in run.history] == pytest.approx(losses, rel=1e-3)
 
 
@@ -745,12 +751,5 @@ def test_momentum_is_the_recipes(plain, data):
     usual = copy.deepcopy(plain)
     run = train(plain, data, recipe, log_every=1)
     optimizer = torch.optim.SGD(usual.parameters(), lr=0.05, momentum=0.5)
-    shown, losses = batches.Batches(data, recipe, seed=0), []
-    for number in range(6):
-        images, labels = shown[number]
-        loss = F.cross_entropy(usual(normalise(images.contiguous(), data.mean, data.std)), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = losses_of_the_usual_loop(usual, optimizer, data, recipe)
     assert [point.train_loss for point in run.history] == pytest.approx(losses, rel=1e-4)

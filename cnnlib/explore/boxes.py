@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnnlib.errors import CnnlibError
 from cnnlib.explore.graph import pair, size_text
-from cnnlib.explore.html import Html, asset, figure, number, tag
+from cnnlib.explore.html import Html, asset, number, picture, tag
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +57,7 @@ def volumes(
         input_size: shape of one image (channels, height, width); only for a module.
         id: the id of the figure in the page.
         title: what is drawn; by default the name of the class.
-        caption: shown under the drawing.
+        caption: shown under the drawing; by default the title.
 
     Raises:
         NothingToDraw: if a module comes without ``input_size``, or nothing has the shape of a map.
@@ -66,9 +66,8 @@ def volumes(
     title = title or f"The feature maps of {name}"
     words = ", ".join(f"{box.name} {size_text(box.shape)}" for box in boxes)
     svg = _svg(boxes, title, f"From left to right: {words}.")
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    body = f'<div class="cnn-scroll" tabindex="0" role="group" aria-label="{escape(title)}">{svg}</div>{below}'
-    return Html(figure(body, id=id, kind="cnn-volumes", css=asset("volumes.css")), f"{title}: {words}.")
+    html = picture(svg, id=id, kind="cnn-volumes", css=asset("volumes.css"), title=title, caption=caption)
+    return Html(html, f"{title}: {words}.")
 
 
 def _volumes(network: nn.Module | LayerTable, input_size: Sequence[int] | None) -> tuple[list[Volume], str]:

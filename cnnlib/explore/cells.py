@@ -35,7 +35,7 @@ def cell(
         plan: the cell, such as ``NASNET_A.normal``.
         id: the id of the figure in the page.
         title: what is drawn.
-        caption: shown under the drawing.
+        caption: shown under the drawing; by default the title.
         stride: that of the steps that read h or p, written as ``/2``: 2 for a reduction cell.
     """
     cards = _cards(plan, stride)

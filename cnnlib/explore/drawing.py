@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from cnnlib.explore.graph import MERGES, Card, network_graph, size_text
-from cnnlib.explore.html import Html, asset, figure, number, squeeze, tag
+from cnnlib.explore.html import Html, asset, number, picture, squeeze, tag
 from cnnlib.explore.layout import Layout, Line, place
 from cnnlib.explore.style import PALETTE, Theme
 
@@ -42,7 +42,7 @@ def diagram(
         input_size: shape of one input without the batch, (channels, height, width).
         id: the id of the figure in the page.
         title: what is drawn; by default the name of the class.
-        caption: shown under the drawing.
+        caption: shown under the drawing; by default the title.
         depth: how many levels of blocks to open; 1 draws each block of a network as one card, None every layer.
         closed: classes of modules to draw as one card each, however deep they lie.
         names: whether to write the names of the modules on the cards: the last part of a path that no other card has.
@@ -91,9 +91,8 @@ def draw(
     labelled = [_label_below(index, cards, edges) for index in range(len(cards))]
     layout = place(sizes, edges, weak or [False] * len(edges), labelled=labelled)
     svg = _svg(cards, texts, sizes, layout, title, words)
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    body = f'<div class="cnn-scroll" tabindex="0" role="group" aria-label="{escape(title)}">{svg}</div>{below}'
-    return Html(figure(body, id=id, kind="cnn-diagram", css=asset("diagram.css")), f"{title}: {words}")
+    html = picture(svg, id=id, kind="cnn-diagram", css=asset("diagram.css"), title=title, caption=caption)
+    return Html(html, f"{title}: {words}")
 
 
 def document(drawing: Html, theme: Theme) -> str:

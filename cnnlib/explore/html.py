@@ -50,6 +50,16 @@ def figure(body: str, *, id: str, kind: str, css: str = "", script: str = "") ->
     return f'<figure class="cnn {kind}" id="{id}"><style>{styles}</style>{body}{scripts}</figure>'
 
 
+def picture(svg: str, *, id: str, kind: str, css: str, title: str, caption: str) -> str:
+    """Wrap a drawing as :func:`figure` does; it scrolls where the page is narrower. Without caption, the title is it.
+
+    Raises:
+        BadId: as for :func:`figure`.
+    """
+    scrolling = f'<div class="cnn-scroll" tabindex="0" role="group" aria-label="{escape(title)}">{svg}</div>'
+    return figure(f"{scrolling}<figcaption>{escape(caption or title)}</figcaption>", id=id, kind=kind, css=css)
+
+
 def squeeze(css: str) -> str:
     """Return CSS without comments and needless white space."""
     css = re.sub(r"/\*.*?\*/", "", css, flags=re.S)

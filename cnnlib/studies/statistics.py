@@ -65,7 +65,14 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def differ(a: Summary, b: Summary) -> bool:
-    """Tell whether the intervals of two means lie apart. Without an interval nothing is shown."""
+    """Tell whether the intervals of two means lie apart. Without an interval nothing is shown.
+
+    Raises:
+        StudyError: if one of them is not what :func:`summarise` returns, such as the values themselves.
+    """
+    for side in (a, b):
+        if not isinstance(side, Summary):
+            raise StudyError(f"differ compares summaries, not {side!r:.80}; pass summarise(values) of either side")
     if a.interval is None or b.interval is None:
         return False
     return a.interval[1] < b.interval[0] or b.interval[1] < a.interval[0]

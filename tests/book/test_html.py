@@ -49,6 +49,11 @@ def test_mathjax_is_loaded_only_where_it_is_needed(document):
     assert loads == bool(document.select(".math"))
 
 
+def test_a_mark_stays_on_the_line_of_its_formula(document):
+    for formula in document.select("article span.math:not(.with-mark > *)"):
+        assert not re.match(r"[.,;:!?)]", str(formula.next_sibling or "")), formula.parent.text
+
+
 def test_internal_links_lead_somewhere(html, page, document):
     for link in document.select("a[href]"):
         parts = urlsplit(link["href"])

@@ -60,6 +60,7 @@ def test_drawing_has_a_text_alternative():
     assert svg.find("desc").text.startswith("input (3×16×16), then 5×5 conv, 8, /2 + ReLU (8×6×6)")
     assert repr(shown) == f"A & B: {svg.find('desc').text}"
     assert "<figcaption>What &lt;it&gt; is</figcaption>" in shown.html
+    assert "<figcaption>A &amp; B</figcaption>" in diagram(CHAIN, SIZE, id="x", title="A & B").html
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -49,6 +49,13 @@ def test_intervals_that_overlap_show_no_difference():
         assert differ(summarise([10, 11, 12]), summarise([10 + gap, 11 + gap, 12 + gap])) == shown
 
 
+def test_values_are_no_summary():
+    values, summary = [10, 11, 12], summarise([10, 11, 12])
+    for pair in ((values, summary), (summary, values)):
+        with pytest.raises(StudyError, match=r"not \[10, 11, 12\]; pass summarise\(values\) of either side"):
+            differ(*pair)
+
+
 @pytest.fixture
 def records(study, data):
     """One real record an arm and seed, whose test errors the tests replace."""

@@ -24,7 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 from cnnbook.notebooks import ROOT
 
 LEDGER = ROOT / "book" / "claims"
-VERDICTS = ("holds", "holds with a remark", "corrected", "cited")
+VERDICTS = ("holds", "holds with a remark", "corrected", "not shown", "cited")
 PLACEHOLDER = re.compile(r"\{(\w+)((?:\[\w+\])*)(:[^{}]*)?\}(?!`)")
 
 

@@ -1,4 +1,4 @@
-"""Mend what the tools below put on a page: requests to other hosts, needless scripts, repetitions, a wrong role.
+"""Mend what the tools below put on a page: requests to other hosts, needless scripts, repetitions, wrong roles.
 
 Jupyter Book always loads sphinx-thebe, whose script comes from a CDN and is declared twice on each page, which is an
 error in the browser's console. Nothing in this book uses it. MathJax, a megabyte, is left to pages with equations.
@@ -27,6 +27,18 @@ def drop_thebe_markup(app: Sphinx, doctree: nodes.document, docname: str) -> Non
         text = node.astext()
         if "x-thebe-config" in text or text.startswith("<script>kernelName"):
             node.parent.remove(node)
+
+
+def keep_marks_with_formulas(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Keep a full stop or comma on the line of the formula before it: after a formula, browsers may begin a new one."""
+    for math in list(doctree.findall(nodes.math)):
+        after = math.next_node(descend=False, siblings=True)
+        marks = re.match(r"[.,;:!?)\]’]+", after) if isinstance(after, nodes.Text) else None
+        if marks:
+            around = math.parent
+            at = around.index(math)
+            kept = nodes.inline("", "", math, nodes.Text(marks[0]), classes=["with-mark"])
+            around[at : at + 2] = [kept, nodes.Text(after[marks.end() :])]
 
 
 def tidy_scripts(
@@ -100,6 +112,7 @@ def name_folds_of_contents(
 def setup(app: Sphinx) -> None:
     app.add_js_file(None, body=SEARCH_FROM_DISK)
     app.connect("doctree-resolved", drop_thebe_markup, priority=900)
+    app.connect("doctree-resolved", keep_marks_with_formulas)
     app.connect("html-page-context", tidy_scripts, priority=900)
     app.connect("html-page-context", name_entries_of_bibliography)
     app.connect("html-page-context", lighten)

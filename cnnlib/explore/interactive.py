@@ -77,6 +77,8 @@ def _say(words: Words, values: dict[str, Any]) -> str:
     except LookupError as error:
         known = ", ".join(f"{{{name}}}" for name in values)
         raise NoFrames(f"there is no parameter for a placeholder in {words!r} ({error}); use {known}") from error
+    except ValueError as error:
+        raise NoFrames(f"{words!r} is no text with placeholders ({error}); write {{{{ for a brace") from error
 
 
 def _frame(sheet: Sheet, f: Callable, values: dict[str, Any], alt: str, prefix: str) -> str:

@@ -54,8 +54,8 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         "of ImageNet's models on ImageNet: resnet-imagenet",
     )
     length = train.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=float, metavar="N", help="shorten the recipe to N passes over the data")
-    length.add_argument("--steps", type=int, metavar="N", help="shorten the recipe to N steps")
+    length.add_argument("--epochs", type=float, metavar="N", help="train for N passes, with the schedule's shape kept")
+    length.add_argument("--steps", type=int, metavar="N", help="train for N steps, with the schedule's shape kept")
     train.add_argument("--batch-size", type=int, metavar="N", help="change the recipe's batch size")
     train.add_argument("--lr", type=float, metavar="X", help="change the recipe's learning rate")
     train.add_argument(

@@ -157,14 +157,19 @@ class Processes:
             before = signal.SIG_IGN  # torchrun's signal must not cut the message off
             raise ProcessError(
                 f"process {self.rank} of {self.count} stops, because another one has ended or no longer answers. "
-                + (
-                    f"The same command continues from the state in {checkpoint}"
-                    if checkpoint
-                    else "Without a checkpoint the training has to start again"
-                )
+                + self._how_to_continue(checkpoint)
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)
+
+    def _how_to_continue(self, checkpoint: Path | None) -> str:
+        if checkpoint is None:
+            return "Without a checkpoint the training has to start again"
+        if not self.is_first:  # on another host it does not see the file
+            return f"The same command continues from the state in {checkpoint}, if process 0 had saved one"
+        if checkpoint.exists():
+            return f"The same command continues from the state in {checkpoint}"
+        return "Nothing had been saved yet: the same command starts again"
 
 
 def _may_leave_out(module: nn.Module) -> bool:

@@ -142,7 +142,10 @@ def fit(
     processes = distributed.join(device)
     device = processes.device
     if sync_bn and device.type != "cuda":
-        raise RecipeError(f"batch normalisation can be synchronised on GPUs only, and this is a {device.type}")
+        raise RecipeError(
+            f"batch normalisation can be synchronised on GPUs only, and this is a {device.type}; leave out sync_bn "
+            "(--sync-bn)"
+        )
     processes.check_batch(recipe.batch_size)
     check_images(len(data.test_labels), "test")  # now, and not after the training
     path = user_path(checkpoint) if checkpoint else None

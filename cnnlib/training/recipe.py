@@ -150,7 +150,7 @@ class Recipe:
         return RECIPES.get(self.name.partition(", ")[0])
 
     def limited(self, *, steps: int | None = None, epochs: float | None = None) -> Recipe:
-        """Return the same recipe run for fewer ``steps``, or ``epochs``: the schedule keeps its shape.
+        """Return the same recipe run for so many ``steps``, or ``epochs``: the schedule keeps its shape.
 
         Raises:
             RecipeError: if not exactly one length is given, or it is not positive.

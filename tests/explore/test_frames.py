@@ -200,6 +200,8 @@ def test_words_that_ask_for_no_parameter_are_refused(static, line_figure, words)
     for options in ({"alt": words}, {"alt": "", "caption": words}):
         with pytest.raises(NoFrames, match=re.escape(f"in {words!r}") + r".*; use \{k\}$"):
             frames(line_figure, id="x", k=[1], **options)
+    with pytest.raises(NoFrames, match=r"^'a \{' is no text with placeholders .*; write \{\{ for a brace$"):
+        frames(lambda k: "<b></b>", alt="a {", id="x", k=[1])
 
 
 @pytest.mark.parametrize("shown", [None, 3])

@@ -279,10 +279,22 @@ def two():
         "NCCL error in: ProcessGroupNCCL.cpp:2027, remote process exited or there was a network error",
     ],
 )
-def test_a_lost_process_is_explained(two, message):
+def test_a_lost_process_is_explained(two, message, tmp_path):
+    path, other = tmp_path / "x.checkpoint", Processes(rank=1, count=2)
     with (
-        pytest.raises(ProcessError, match=r"The same command continues from the state in x\.checkpoint"),
-        two.lost_ones_explained(Path("x.checkpoint")),
+        pytest.raises(ProcessError, match=r"Nothing had been saved yet: the same command starts again$"),
+        two.lost_ones_explained(path),
+    ):
+        raise RuntimeError(message)
+    with (
+        pytest.raises(ProcessError, match=r"x\.checkpoint, if process 0 had saved one$"),
+        other.lost_ones_explained(path),
+    ):
+        raise RuntimeError(message)
+    path.touch()
+    with (
+        pytest.raises(ProcessError, match=r"The same command continues from the state in .*x\.checkpoint$"),
+        two.lost_ones_explained(path),
     ):
         raise RuntimeError(message)
     with pytest.raises(ProcessError, match="has to start again"), two.lost_ones_explained(None):

@@ -70,6 +70,11 @@ def test_verdict_stands_on_something(claim):
 
 
 @each
+def test_no_line_of_the_finding_is_a_comment(claim):
+    assert not re.search(r"^\s*%", claim.text(), re.MULTILINE)  # MyST would leave it out
+
+
+@each
 def test_what_should_hold_holds(claim):
     assert claim.failures() == []
 

@@ -55,6 +55,6 @@ def device(name: torch.device | str | None = None) -> torch.device:
         count = 0
     if not count or (device.index or 0) >= count:
         there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        whose = ", in CNNLIB_DEVICE, which names it" if from_environment else ""
-        raise UnknownDevice(f"there is no device {str(name)!r} here; use {' or '.join(there)}{whose}")
+        advice = "set CNNLIB_DEVICE to" if from_environment else "use"
+        raise UnknownDevice(f"there is no device {str(name)!r} here; {advice} {' or '.join(there)}")
     return device

@@ -17,11 +17,10 @@ def test_the_argument_goes_before_the_environment(monkeypatch):
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:x", "meta", "xla", "cuda:64"])
 def test_a_device_that_is_not_there_is_one_clear_error(name, monkeypatch):
-    message = f"there is no device {name!r} here; use cpu"
-    with pytest.raises(UnknownDevice, match=message):
+    with pytest.raises(UnknownDevice, match=f"there is no device {name!r} here; use cpu"):
         cnnlib.device(name)
     monkeypatch.setenv("CNNLIB_DEVICE", name)
-    with pytest.raises(UnknownDevice, match=message):
+    with pytest.raises(UnknownDevice, match=f"there is no device {name!r} here; set CNNLIB_DEVICE to cpu"):
         cnnlib.device()
 
 
@@ -36,7 +35,7 @@ def test_the_gpus_that_are_there_are_named(monkeypatch):
 
 def test_what_the_environment_names_is_to_be_mended_there(monkeypatch):
     monkeypatch.setenv("CNNLIB_DEVICE", "gpu")
-    with pytest.raises(UnknownDevice, match=r"use cpu.*, in CNNLIB_DEVICE, which names it$"):
+    with pytest.raises(UnknownDevice, match="no device 'gpu' here; set CNNLIB_DEVICE to cpu"):
         cnnlib.device()
     monkeypatch.setenv("CNNLIB_BUDGET", "large")
     with pytest.raises(UnknownBudget, match="unknown budget 'large'; set CNNLIB_BUDGET to one of smoke, "):

@@ -102,11 +102,13 @@ def load(
         patient: see :func:`fetch`.
 
     Raises:
-        DataError: if the name is unknown, if the folder named by ``root`` or ``CNNLIB_DATA`` does not verify, or if the
-            set cannot be had and ``stand_in`` is false.
+        DataError: if the name is unknown, if ``root`` is given for what is drawn, if the folder named by ``root`` or
+            ``CNNLIB_DATA`` does not verify, or if the set cannot be had and ``stand_in`` is false.
     """
     _require_known(name)
     if plain(name) == "shapes10":
+        if root is not None:
+            raise DataError("shapes10 is drawn, and read from no folder; leave out root (--root)")
         return shapes10()
     if plain(name) == "imagenet":
         if root is None:

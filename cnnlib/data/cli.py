@@ -8,6 +8,7 @@ from pathlib import Path
 from cnnlib.data.cifar import NAMES, cache_folder, data_folder, fetch, load, verify
 from cnnlib.data.images import DataError, ImageSet
 from cnnlib.files import user_path
+from cnnlib.spelling import plain
 
 ENVIRONMENT = """environment:
   CNNLIB_DATA     absolute path of a folder that holds cifar-10-batches-py; must verify if set
@@ -30,18 +31,18 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     cifar = [name for name in NAMES if name != "shapes10"]
 
     command = commands.add_parser("fetch", help="download into the cache, unless it is there")
-    command.add_argument("name", nargs="?", default="cifar10", choices=cifar)
+    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=cifar)
     command.add_argument(
         "--patient", action="store_true", help="wait for slow hosts; the original one takes 40 to 60 minutes"
     )
     command.set_defaults(run=_fetch)
 
     command = commands.add_parser("verify", help="compare every file with its checksum; exit status 1 if one is wrong")
-    command.add_argument("name", nargs="?", default="cifar10", choices=cifar)
+    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=cifar)
     command.set_defaults(run=_verify)
 
     command = commands.add_parser("show", help="sizes, classes, mean and deviation, and a picture of samples")
-    command.add_argument("name", nargs="?", default="cifar10", choices=NAMES)
+    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=NAMES)
     command.add_argument("--out", type=user_path, metavar="FILE.png", help="write samples, a row for each class")
     command.set_defaults(run=_show)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -179,21 +181,31 @@ _IMPOSSIBLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeE
 """What Python and PyTorch raise where the value of an option makes no network."""
 
 
+_KINDS = {
+    bool: (bool | np.bool_, "True or False"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    str: (str, "a word"),
+    type: (Callable, "a class, such as nn.Tanh"),
+}
+"""By the kind of an option's default: what its values are, and what they are called."""
+
+
 def create(name: str, **overrides: Any) -> nn.Module:
     """Build the model called ``name`` with freshly drawn weights.
 
-    ``overrides`` are options of the model, ``num_classes=100`` for instance; ``card(name).options`` lists them. The
-    model maps images (N, C, H, W) to logits (N, num_classes), or to heatmaps (N, keypoints + 1, h, w) if ``keypoints``
-    is one of its options. With auxiliary heads it returns :class:`~cnnlib.models.layers.WithAuxiliary` in training
-    mode. Its ``min_size`` is the height and width of the smallest image that it takes, in pixels; a smaller one raises
-    :class:`~cnnlib.models.layers.InputTooSmall`. In training mode batch normalisation needs more than one number for
-    each map, and so more than one image where maps of a single pixel are left. Case, and ``_`` for ``-``, do not matter
-    in a name.
+    ``overrides`` are options of the model, ``num_classes=100`` for instance; ``card(name).options`` lists them. A class
+    of ``torch.nn`` may be given by its name, ``"nn.Tanh"``. The model maps images (N, C, H, W) to logits (N,
+    num_classes), or to heatmaps (N, keypoints + 1, h, w) if ``keypoints`` is one of its options. With auxiliary heads
+    it returns :class:`~cnnlib.models.layers.WithAuxiliary` in training mode. Its ``min_size`` is the height and width
+    of the smallest image that it takes, in pixels; a smaller one raises :class:`~cnnlib.models.layers.InputTooSmall`.
+    In training mode batch normalisation needs more than one number for each map, and so more than one image where maps
+    of a single pixel are left. Case, and ``_`` for ``-``, do not matter in a name.
 
     Raises:
         UnknownModel: if there is no such name.
-        BadOption: if the model has no such option, or the value is not possible: it raises an error, or leaves a layer
-            without weights.
+        BadOption: if the model has no such option, or the value is not possible: it is of another kind than the
+            default, raises an error, or leaves a layer without weights.
     """
     model = card(name)
     if unknown := overrides.keys() - model.options.keys():
@@ -201,8 +213,10 @@ def create(name: str, **overrides: Any) -> nn.Module:
         raise BadOption(f"{model.name} has no option {', '.join(sorted(unknown))}; it takes {allowed}")
     if not overrides:
         return model.build()  # an error would be the model's own
+    values = {option: _torch_class(value) for option, value in overrides.items()}
     try:
-        net = model.build(**overrides)
+        _require_kinds(model, values)
+        net = model.build(**values)
     except (CnnlibError, torch.OutOfMemoryError):
         raise
     except _IMPOSSIBLE as error:
@@ -210,6 +224,26 @@ def create(name: str, **overrides: Any) -> nn.Module:
     if empty := [name for name, values in net.named_parameters() if not is_lazy(values) and values.numel() == 0]:
         raise BadOption(f"{model.name} cannot be built with {_spelled(overrides)}: {empty[0]} would hold no numbers")
     return net
+
+
+def _torch_class(value: Any) -> Any:
+    """Return the class for ``"nn.Tanh"``, and anything else as it is.
+
+    Raises:
+        BadOption: if torch.nn has no such class.
+    """
+    if not (isinstance(value, str) and value.startswith("nn.")):
+        return value
+    if not hasattr(nn, value[3:]):
+        raise BadOption(f"torch.nn has no {value[3:]!r}")
+    return getattr(nn, value[3:])
+
+
+def _require_kinds(model: ModelCard, values: Mapping[str, Any]) -> None:
+    for option, value in values.items():
+        kind, words = _KINDS.get(type(model.options[option]), (object, ""))
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind in (numbers.Integral, numbers.Real)):
+            raise TypeError(f"{option} must be {words}")
 
 
 def card(name: str) -> ModelCard:
@@ -241,9 +275,10 @@ def available(
         model
         for model in sorted(_CARDS.values(), key=lambda model: model.paper.year)
         if fnmatchcase(model.name, pattern)
-        and (family is None or plain(model.family) == plain(family))
-        and (dataset is None or plain(model.dataset) == plain(dataset))
-        and (year is None or model.paper.year == year)
+        and all(
+            wanted is None or plain(known) == plain(str(wanted))
+            for known, wanted in ((model.family, family), (model.dataset, dataset), (str(model.paper.year), year))
+        )
     ]
     return [model.name for model in cards]
 

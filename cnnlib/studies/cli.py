@@ -115,6 +115,7 @@ def run_study(options: argparse.Namespace) -> None:
     """Run studies, print their tables, and publish their records if asked to."""
     from cnnlib import settings
     from cnnlib.studies import STUDIES, StudyError, Unfinished, find_study, run, run_studies
+    from cnnlib.studies.queue import check_jobs
     from cnnlib.studies.record import in_order
     from cnnlib.training.cli import check_folder, load_data, use_threads, warnings_in_a_line
     from cnnlib.training.hardware import checked_seed
@@ -141,6 +142,7 @@ def run_study(options: argparse.Namespace) -> None:
             study.arm(label)
     for seed in options.seeds or ():
         checked_seed(seed)
+    check_jobs(options.jobs)
     use_threads(options.threads)
     check_folder(options.out)
     data = {name: load_data(name, progress=not options.quiet) for name in {study.data: None for study in chosen}}
@@ -248,14 +250,13 @@ def run_compare(options: argparse.Namespace) -> None:
 
 def run_search(options: argparse.Namespace) -> None:
     """Search, train what was found, print the table, and publish the records if asked to."""
-    from cnnlib import settings
     from cnnlib.studies import StudyError, Unfinished, search
     from cnnlib.training.cli import check_folder, load_data, use_threads
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise StudyError("a search runs in one process; torchrun is for `train`")
     use_threads(options.threads)
-    budget = settings.budget(options.budget)
+    budget, _, _ = search.settled(options.budget, options.seeds, options.arms)  # before the data are there
     check_folder(options.out)
     data = load_data("cifar10", progress=not options.quiet)
     _refuse_stand_ins(options, [data])
@@ -292,9 +293,11 @@ def _report_searches(runs: Sequence[SearchRun], budget: str, options: argparse.N
 def run_speed(options: argparse.Namespace) -> None:
     """Measure the device, print the tables and save the record."""
     from cnnlib.studies.speed import BATCHES, PASSES, measure_speed
-    from cnnlib.training.cli import check_folder, load_data, use_threads
+    from cnnlib.training.cli import check_folder, load_data, use_hardware
+    from cnnlib.training.errors import check_at_least
 
-    use_threads(options.threads)
+    check_at_least(1, rounds=options.rounds)
+    use_hardware(options)
     check_folder(options.out.parent)
     check_writable(options.out)
     data = None if options.layers_only else load_data("cifar10", progress=False)

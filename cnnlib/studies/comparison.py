@@ -11,15 +11,14 @@ from statistics import fmean
 import torch
 
 from cnnlib.measure import multiply_adds
-from cnnlib.models import Published, card
+from cnnlib.models import Published, card, create
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.errors import StudyError
-from cnnlib.studies.record import Record, in_order, load_records
+from cnnlib.studies.record import Record, in_order, load_records, require_records
 from cnnlib.studies.statistics import LEGEND, Summary, differ, summarise
 from cnnlib.studies.study import Arm, Study, require_sequences, require_study
 from cnnlib.table import Column, Table
 from cnnlib.training import Recipe, Run
-from cnnlib.training.network import registered
 from cnnlib.training.words import data_in_words, in_words
 
 MEASURES = {"training error": "train_error", "test error": "test_error"}
@@ -43,11 +42,11 @@ def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequ
         arms: labels of those to compare, in the order of the rows; default all.
 
     Raises:
-        StudyError: if there are none, or if they are not comparable, or if there is no such arm.
+        StudyError: if there are none, or if they are no records, or not comparable, or if there is no such arm.
     """
     require_study("compare", study)
     shipped = load_records(study)
-    records = shipped if records is None else [*records]
+    records = shipped if records is None else require_records("compare", records)
     require_sequences(None, arms)
     if arms is not None:
         study = replace(study, arms={label: study.arm(label) for label in arms})
@@ -114,6 +113,7 @@ def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool =
         other_budgets: add the records of the other budgets too, to set all lengths side by side.
     """
     require_study("with_recorded", study)
+    live = require_records("with_recorded", live)
     if not live:
         return []
     first = live[0].run
@@ -189,7 +189,7 @@ def _images(run: Run) -> str:
 
 def _cost(arm: Arm) -> int:
     with torch.device("meta"):
-        return multiply_adds(registered(arm.model, arm.overrides), IMAGE)
+        return multiply_adds(create(arm.model, **arm.overrides), IMAGE)
 
 
 def _cell(runs: Sequence[Run], measure: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cnnlib.measure import multiply_adds, training_memory
+from cnnlib.models import create
 from cnnlib.settings import BUDGETS
 from cnnlib.studies import equal_time
 from cnnlib.studies.comparison import IMAGE, MEASURES, NOTHING
@@ -20,7 +21,6 @@ from cnnlib.studies.statistics import summarise
 from cnnlib.studies.study import Arm, Study, require_study
 from cnnlib.table import Column, Table
 from cnnlib.training import Run
-from cnnlib.training.network import registered
 from cnnlib.training.words import data_in_words
 
 JOINED = {"vgg": "no shortcut", "plain": "no shortcut", "resnet": "addition", "densenet": "concatenation"}
@@ -74,7 +74,7 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
 
 def _column(arm: Arm, group: Sequence[Record], alone: float | None) -> dict[str, str]:
     with torch.device("meta"):
-        net = registered(arm.model, arm.overrides)
+        net = create(arm.model, **arm.overrides)
     kept = training_memory(net, IMAGE, batch_size=2).activations / 2
     runs = [record.run for record in group]
     steps = sorted({run.steps for run in runs})

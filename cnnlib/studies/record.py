@@ -11,7 +11,7 @@ from cnnlib import settings
 from cnnlib.data import ImageSet
 from cnnlib.files import read_json, user_path, write_json
 from cnnlib.spelling import plain
-from cnnlib.studies.errors import RecordError
+from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.schemas import RECORD, validate
 from cnnlib.studies.study import Study, require_study
 from cnnlib.training import Run
@@ -162,6 +162,20 @@ def in_order(study: Study, records: Iterable[Record]) -> list[Record]:
     """Return records in the order of the study's arms, budgets and seeds."""
     arms = list(study.arms)
     return sorted(records, key=lambda r: (arms.index(r.arm), settings.BUDGETS.index(r.run.budget), r.run.seed))
+
+
+def require_records(function: str, records: object) -> list[Record]:
+    """Return what a function was given for records as a list.
+
+    Raises:
+        StudyError: if it is no sequence of records, such as one by itself.
+    """
+    if isinstance(records, Record) or not isinstance(records, Iterable):
+        raise StudyError(f"{function} needs a list of records, even of one, not a {type(records).__name__} alone")
+    given = [*records]
+    if wrong := [one for one in given if not isinstance(one, Record)]:
+        raise StudyError(f"{function} needs records, as cnnlib.studies.run returns them, not {wrong[0]!r}")
+    return given
 
 
 def refuse_misnamed(path: Path, name: str) -> None:

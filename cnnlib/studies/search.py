@@ -307,15 +307,9 @@ def run(
         RecordError: if a record in the folder is not of the search as it is now; nothing is searched then.
         Interrupted: after Ctrl-C. A search that is broken off begins anew.
     """
-    require_sequences(seeds, arms)
-    budget = settings.budget(budget)
+    budget, seeds, arms = settled(budget, seeds, arms)
     scale = SCALES[budget]
     folder = user_path(folder) if folder else None
-    arms = dict.fromkeys(ARMS if arms is None else arms)
-    seeds = dict.fromkeys(map(hardware.checked_seed, scale.seeds if seeds is None else seeds))
-    unknown = [arm for arm in arms if arm not in ARMS]
-    if unknown:
-        raise StudyError(f"there is no way {unknown[0]!r} to search; there are {', '.join(ARMS)}")
     data = data or load("cifar10")
     if data.name != "CIFAR-10" and not data.stands_in_for:
         data = replace(data, stands_in_for="CIFAR-10")
@@ -333,6 +327,22 @@ def run(
         for (arm, seed), path in paths.items()
     ]
     return work_off([task.kept_going() for task in tasks] if folder else tasks, progress=progress)
+
+
+def settled(
+    budget: str | None, seeds: Sequence[int] | None, arms: Sequence[str] | None
+) -> tuple[str, list[int], list[str]]:
+    """Return which budget, seeds and arms these arguments of :func:`run` mean, each once.
+
+    Raises:
+        StudyError, ArgumentError: as :func:`run`.
+    """
+    require_sequences(seeds, arms)
+    budget = settings.budget(budget)
+    if unknown := [arm for arm in arms or () if arm not in ARMS]:
+        raise StudyError(f"there is no way {unknown[0]!r} to search; there are {', '.join(ARMS)}")
+    seeds = map(hardware.checked_seed, SCALES[budget].seeds if seeds is None else seeds)
+    return budget, [*dict.fromkeys(seeds)], [*dict.fromkeys(ARMS if arms is None else arms)]
 
 
 def _record(

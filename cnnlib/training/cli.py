@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import re
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from cnnlib.files import user_path
 from cnnlib.spelling import plain
 
 if TYPE_CHECKING:
-    from cnnlib.data import ImageFolders, Images
+    from cnnlib.data import Images
     from cnnlib.training import Recipe
 
 TRAIN_EXAMPLES = """examples:
@@ -119,9 +121,9 @@ def run_train(options: argparse.Namespace) -> None:
     """
     import torch
 
-    from cnnlib.data import ImageFolders
     from cnnlib.files import reason, replacing
-    from cnnlib.training import RunError, distributed, fit
+    from cnnlib.models import create
+    from cnnlib.training import RunError, distributed, fit, hardware
     from cnnlib.training.checkpoint import holds_finished
 
     _refuse_idle_options(options)
@@ -129,9 +131,20 @@ def run_train(options: argparse.Namespace) -> None:
     processes = distributed.join(options.device)
     recipe = _recipe(options)
     overrides = dict(_override(text) for text in options.set)
-    data = load_data(options.data, options.root, progress=not options.quiet, say=processes.is_first)
-    if isinstance(data, ImageFolders):
-        data = _cut_for(options, data)
+    # What `fit` would refuse as well, but after the data are there.
+    hardware.checked_seed(options.seed)
+    hardware.precision(processes.device, options.precision)
+    processes.check_sync_bn(options.sync_bn)
+    processes.check_batch(recipe.batch_size)
+    if overrides:
+        with torch.device("meta"):
+            create(options.model, **overrides)
+    data = load_data(
+        *(options.data, options.root),
+        progress=not options.quiet,
+        say=processes.is_first,
+        cut=functools.partial(_cut_for, options),
+    )
     stem = options.out / _stem(options, recipe, overrides, data)
     record, weights, state = (stem.with_name(stem.name + ending) for ending in (".json", ".pt", ".checkpoint"))
     checkpoint = None if options.no_checkpoint else options.checkpoint or state
@@ -177,11 +190,17 @@ def run_train(options: argparse.Namespace) -> None:
 def run_bench(options: argparse.Namespace) -> None:
     """Compare the loops and print the table."""
     from cnnlib.data import NAMES, DataError
+    from cnnlib.models import card
     from cnnlib.training.bench import bench
+    from cnnlib.training.errors import check_at_least
 
     if options.data == "imagenet":
         raise DataError(f"bench times trainings on images in memory: choose one of {', '.join(NAMES)}")
-    use_threads(options.threads)
+    # What `bench` would refuse as well, but after the data are there.
+    card(options.model)
+    check_at_least(1, batch_size=options.batch_size, rounds=options.rounds, steps=options.steps)
+    check_at_least(0, workers=options.workers)
+    use_hardware(options)
     print(
         bench(
             load_data(options.data, progress=not options.quiet),
@@ -198,14 +217,21 @@ def run_bench(options: argparse.Namespace) -> None:
     )
 
 
-def load_data(name: str, root: Path | None = None, *, progress: bool, say: bool = True) -> Images:
-    """Load a data set; say what it is, unless another process does, and loudly if it is a stand-in."""
+def load_data(
+    name: str,
+    root: Path | None = None,
+    *,
+    progress: bool,
+    say: bool = True,
+    cut: Callable[[Images], Images] = lambda data: data,
+) -> Images:
+    """Load a data set and ``cut`` it; say what it is, unless another process does, and loudly if it is a stand-in."""
     from cnnlib.data import load
 
     with warnings_in_a_line():
         if not say:
             warnings.simplefilter("ignore")
-        data = load(name, root, progress=progress and say)
+        data = cut(load(name, root, progress=progress and say))
     if say:
         print(data, file=sys.stderr)
     return data
@@ -267,6 +293,20 @@ def use_threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
+def use_hardware(options: argparse.Namespace) -> None:
+    """Set the number of threads, and see that there are such a device and precision.
+
+    Raises:
+        ArgumentError: as :func:`use_threads`, or if there is no such precision.
+        UnknownDevice: if this machine has no such device.
+    """
+    from cnnlib import settings
+    from cnnlib.training import hardware
+
+    use_threads(options.threads)
+    hardware.precision(settings.device(options.device), options.precision)
+
+
 def _refuse_idle_options(options: argparse.Namespace) -> None:
     """Refuse options that would change nothing.
 
@@ -276,8 +316,6 @@ def _refuse_idle_options(options: argparse.Namespace) -> None:
     from cnnlib.data import NAMES
     from cnnlib.training import ArgumentError
 
-    if options.root and options.data == "shapes10":
-        raise ArgumentError("shapes10 is drawn, and read from no folder; leave out --root")
     if options.workers is not None and options.data in NAMES:
         raise ArgumentError(f"{options.data} lies in memory, and no processes read it from files; leave out --workers")
 
@@ -300,26 +338,29 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return recipe.limited(epochs=options.epochs, steps=options.steps)
 
 
-def _cut_for(options: argparse.Namespace, data: ImageFolders) -> ImageFolders:
-    """Return the images in files, cut to what the model was made for, if that was ImageNet."""
+def _cut_for(options: argparse.Namespace, data: Images) -> Images:
+    """Return images; those in files cut to what the model was made for, if that was ImageNet."""
+    from cnnlib.data import ImageFolders
     from cnnlib.models import card
 
+    if not isinstance(data, ImageFolders):
+        return data
     model = card(options.model)
     size = model.input_size[-1] if model.dataset == "ImageNet" else data.size
     return dataclasses.replace(data, size=size, workers=options.workers)
 
 
 def _override(text: str) -> tuple[str, Any]:
-    """Return option and value of ``OPTION=VALUE``; the value is JSON, or else text."""
+    """Return option and value of ``OPTION=VALUE``; the value is JSON or Python's, or else text."""
     from cnnlib.training import RecipeError
 
     option, equals, value = text.partition("=")
     if not (option and equals):
         raise RecipeError(f"--set needs OPTION=VALUE, not {text!r}")
-    try:
-        return option, json.loads(value)
-    except json.JSONDecodeError:
-        return option, value
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return option, read(value)
+    return option, value
 
 
 def _stem(options: argparse.Namespace, recipe: Recipe, overrides: dict[str, Any], data: Images) -> str:

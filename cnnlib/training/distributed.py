@@ -118,6 +118,18 @@ class Processes:
                 f"processes, or use a batch size of {nearest}, which is then no longer the recipe's"
             )
 
+    def check_sync_bn(self, sync_bn: bool) -> None:
+        """Check that batch normalisation can be synchronised, if it is asked for.
+
+        Raises:
+            RecipeError: if this is no GPU.
+        """
+        if sync_bn and self.device.type != "cuda":
+            raise RecipeError(
+                f"batch normalisation can be synchronised on GPUs only, and this is a {self.device.type}; leave out "
+                "sync_bn (--sync-bn)"
+            )
+
     def check_same(self, identity: dict[str, Any]) -> None:
         """Check that all processes train the same.
 

@@ -29,7 +29,6 @@ from cnnlib.training.errors import (
     CheckpointError,
     Diverged,
     Interrupted,
-    RecipeError,
     TrainingWarning,
     check_at_least,
     compile_errors_explained,
@@ -39,7 +38,7 @@ from cnnlib.training.errors import (
 from cnnlib.training.evaluation import Evaluation, check_images, evaluate, evaluate_training_sample
 from cnnlib.training.graphs import STEPS_BEFORE, few_maps, step_for
 from cnnlib.training.interrupts import Interrupts
-from cnnlib.training.network import Model, build, layers_of
+from cnnlib.training.network import Model, build, check_data, layers_of
 from cnnlib.training.progress import Progress
 from cnnlib.training.recipe import Recipe, find_recipe
 from cnnlib.training.run import Point, Run, conditions, title
@@ -133,19 +132,14 @@ def fit(
         raise ArgumentError(f"checkpoint_every must be a number of seconds, at least 0, not {checkpoint_every!r}")
     if budget is not None:
         settings.budget(budget)
-    if not isinstance(data, Images):
-        raise ArgumentError(f"data must be a set of images, such as cnnlib.load_data('cifar10'), not {data!r}")
+    check_data(data)
     seed = hardware.checked_seed(seed)
     recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     if not isinstance(recipe, Recipe):
         raise ArgumentError(f"recipe must be a cnnlib.Recipe, or the name of one in cnnlib.RECIPES, not {recipe!r}")
     processes = distributed.join(device)
     device = processes.device
-    if sync_bn and device.type != "cuda":
-        raise RecipeError(
-            f"batch normalisation can be synchronised on GPUs only, and this is a {device.type}; leave out sync_bn "
-            "(--sync-bn)"
-        )
+    processes.check_sync_bn(sync_bn)
     processes.check_batch(recipe.batch_size)
     check_images(len(data.test_labels), "test")  # now, and not after the training
     path = user_path(checkpoint) if checkpoint else None

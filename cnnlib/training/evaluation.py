@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,12 @@ from torch.nn import functional as F
 
 from cnnlib.data import DataError, Images
 from cnnlib.data.augment import normalise
-from cnnlib.measure.dry_run import kind_of
+from cnnlib.errors import CnnlibError
+from cnnlib.measure.dry_run import example, kind_of, require_fit
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.errors import ArgumentError, check_at_least
 from cnnlib.training.hardware import SHARED, exact_convolutions
-from cnnlib.training.network import check_logits, check_outputs
+from cnnlib.training.network import check_data, check_logits, check_outputs
 
 BATCH_SIZE = {"cpu": 250, "cuda": 2000}
 """Images of 32x32 pixels at a time, of larger ones fewer. On a CPU larger batches leave the caches and are slower."""
@@ -57,17 +59,22 @@ def predict(module: nn.Module, images: Tensor, data: Images, *, batch_size: int 
             the statistics of the batch in evaluation mode, too (:class:`cnnlib.search.shared.SharedNet`).
 
     Raises:
-        ArgumentError: if a batch has no image, the images are not of 8 bits, or the network puts out no logits.
+        ArgumentError: if there is no network or no set, a batch has no image, the images are not of 8 bits, or have
+            more or fewer channels than those of the set, or the network puts out no logits.
+        DoesNotFit: if the network does not take images of this size.
     """
+    _check(module, data)
     check_at_least(1, batch_size=batch_size)
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
         raise ArgumentError(
             f"images must be a uint8 tensor (N, C, H, W), not {kind_of(images)}; what is normalised, the network takes "
             "itself"
         )
-    device = next(module.parameters()).device
+    if images.shape[1] != len(data.mean):
+        raise ArgumentError(f"images must have {len(data.mean)} channels like {data.name}, not {kind_of(images)}")
+    device = _device(module)
     batches = images.split(batch_size or _batch_size(device, images.shape[1:]))
-    with evaluating(module):
+    with evaluating(module), misfits_explained(module, images.shape[1:]):
         return torch.cat([_logits(module, batch.to(device), data) for batch in batches])
 
 
@@ -90,9 +97,12 @@ def evaluate(
 
     Raises:
         ValueError: if there is no such split.
-        ArgumentError: if the network puts out no logits, or fewer than there are classes, or a batch has no image.
+        ArgumentError: if there is no network or no set, the network puts out no logits, or fewer than there are
+            classes, or a batch has no image.
+        DoesNotFit: if the network does not take images of this size.
         DataError: if the split is empty, or an image in a file cannot be read.
     """
+    _check(module, data)
     if split not in ("test", "train"):
         raise ValueError(f"split must be 'test' or 'train', not {split!r}")
     check_at_least(1, batch_size=batch_size)
@@ -119,10 +129,10 @@ def _evaluate(
     module: nn.Module, data: Images, split: str, index: Tensor, processes: Processes, batch_size: int | None = None
 ) -> Evaluation:
     check_images(len(index), split)
-    device = next(module.parameters()).device
+    device = _device(module)
     batches = data.batches(split, processes.share(index), batch_size or _batch_size(device, data.image_size))
     losses, correct = [torch.zeros((), device=device)], [torch.zeros((), device=device, dtype=torch.int64)]
-    with evaluating(module):
+    with evaluating(module), misfits_explained(module, data.image_size):
         for images, labels in batches:
             labels = labels.to(device, non_blocking=True)
             images = images.to(device, non_blocking=True)
@@ -135,6 +145,39 @@ def _evaluate(
     loss, right = processes.sum(sums).tolist()
     n = len(index)
     return Evaluation(loss=loss / n, error=100 * (n - right) / n, n=n)
+
+
+def _check(module: nn.Module, data: Images) -> None:
+    if not isinstance(module, nn.Module):
+        raise ArgumentError(f"a network is evaluated, cnnlib.create('resnet20') or a run's module, say, not {module!r}")
+    check_data(data)
+
+
+def _device(module: nn.Module) -> torch.device:
+    """Return where a network has its weights; without any it computes on the CPU."""
+    return next((tensor.device for tensor in chain(module.parameters(), module.buffers())), torch.device("cpu"))
+
+
+@contextmanager
+def misfits_explained(module: nn.Module, image_size: Sequence[int]) -> Iterator[None]:
+    """Say what does not fit where a network cannot compute; only then is it looked for, which takes a while.
+
+    Raises:
+        ArgumentError: if the weights are no float32 numbers, as the images are.
+        DoesNotFit: if the network does not take images of this size.
+    """
+    try:
+        yield
+    except CnnlibError:
+        raise
+    except (RuntimeError, ValueError):
+        require_fit(module, tuple(image_size), batch_size=1)
+        if (kind := example(module).dtype) != torch.float32:
+            raise ArgumentError(
+                f"{type(module).__name__} has weights in {str(kind).removeprefix('torch.')}, and the images come in "
+                "float32; convert it, module.float()"
+            ) from None
+        raise
 
 
 def _batch_size(device: torch.device, image_size: Sequence[int]) -> int:

@@ -52,7 +52,7 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
                 raise ArgumentError(f"{name} does not put out classes, and {data.name} has nothing else to learn")
             with hardware.SHARED, own_random_numbers(device):
                 hardware.seed_generators(device, seed)
-                module = registered(name, {"num_classes": len(data.classes), **overrides})
+                module = create(name, **{"num_classes": len(data.classes), **overrides})
                 if overrides:
                     _try(module, name, overrides, data)
         case _:
@@ -81,14 +81,14 @@ def layers_of(model: Model) -> dict[str, str]:
     return {"digest": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
-def registered(name: str, overrides: Mapping[str, Any]) -> nn.Module:
-    """Return a registered model with overrides in the form of JSON.
+def check_data(data: Any) -> None:
+    """Check that something is a set of images.
 
     Raises:
-        UnknownModel: if there is no such model.
-        BadOption: if it has no such option, or the value is not possible.
+        ArgumentError: if it is none.
     """
-    return create(name, **{key: _torch_class(value) for key, value in overrides.items()})
+    if not isinstance(data, Images):
+        raise ArgumentError(f"data must be a set of images, such as cnnlib.load_data('cifar10'), not {data!r}")
 
 
 def check_channels(name: str, data: Images) -> None:
@@ -168,21 +168,8 @@ def _try(module: nn.Module, name: str, overrides: Mapping[str, Any], data: Image
         raise BadOption(f"{name} cannot be trained with {given}: {error}") from error
 
 
-def _torch_class(value: Any) -> Any:
-    """Return the class for ``"nn.Tanh"``, and anything else as it is.
-
-    Raises:
-        BadOption: if torch.nn has no such class.
-    """
-    if not (isinstance(value, str) and value.startswith("nn.")):
-        return value
-    if not hasattr(nn, value[3:]):
-        raise BadOption(f"torch.nn has no {value[3:]!r}")
-    return getattr(nn, value[3:])
-
-
 def _plain(value: Any) -> bool | int | float | str:
-    """Return what JSON knows for a value that it does not: ``"nn.Tanh"`` for the class, see :func:`_torch_class`.
+    """Return what JSON knows for a value that it does not: ``"nn.Tanh"`` for the class, which :func:`create` takes.
 
     Raises:
         BadOption: if it has no name that stays.

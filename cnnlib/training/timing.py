@@ -12,12 +12,14 @@ import torch
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
+from cnnlib.errors import require_whole
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import create
 from cnnlib.table import Column, Table
 from cnnlib.training import hardware
 from cnnlib.training.bench import Traffic, cold_rounds, ladder, traffic, train
 from cnnlib.training.errors import BenchError
+from cnnlib.training.network import check_channels
 from cnnlib.training.recipe import recipe_for
 from cnnlib.training.run import conditions
 
@@ -118,12 +120,18 @@ def step_times(
         precision: default as for :func:`cnnlib.fit`.
 
     Raises:
-        BenchError: if there is no network or no round, or the data set has too few images for a batch.
-        ArgumentError: if there is no such precision.
+        BenchError: if there is no network, or a number is not positive, or the data set has too few images for a batch.
+        ArgumentError: if there is no such precision, or a network takes images of other channels.
+        UnknownModel: if there is no such network.
         UnknownDevice: if this machine has no such device.
     """
-    if not models or rounds < 1 or not 0 < batch_size <= len(data.train_labels):
-        raise BenchError("step_times needs a network, a round, and a batch that the data set can fill")
+    if isinstance(models, str) or not models:
+        raise BenchError(f"models are one or more names in a list, such as ['resnet20'], not {models!r}")
+    for model in models:
+        check_channels(model, data)
+    require_whole(BenchError, 1, rounds=rounds, batch_size=batch_size)
+    if batch_size > (there := len(data.train_labels)):
+        raise BenchError(f"{data.name} has {there:,} training images, too few for a batch of {batch_size}")
     device = settings.device(device)
     precision = hardware.precision(device, precision)
     one_step = replace(

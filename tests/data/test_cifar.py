@@ -101,6 +101,11 @@ def test_root_comes_before_cnnlib_data(named, monkeypatch):
     assert load(root=named).origin == "the folder named by root"
 
 
+def test_what_is_drawn_is_read_from_no_folder(named):
+    with pytest.raises(DataError, match=r"shapes10 is drawn, and read from no folder; leave out root \(--root\)"):
+        load("Shapes-10", named)
+
+
 def test_root_may_begin_with_the_home_folder(named, monkeypatch):
     monkeypatch.setenv("HOME", str(named.parent))
     monkeypatch.delenv("CNNLIB_DATA")

@@ -27,6 +27,11 @@ def test_a_stand_in_is_a_line_without_a_place_in_the_code(small, capsys):
     assert capsys.readouterr().err == "*** SHAPES-10 STANDS IN FOR CIFAR-10 ***\n"
 
 
+def test_a_set_may_be_called_by_its_full_name(small, capsys):
+    assert main(["data", "show", "CIFAR-10"]) == 0
+    assert "Shapes-10" in capsys.readouterr().out
+
+
 def test_samples_go_where_a_tilde_says(small, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["data", "show", "--out=~/a.png"]) == 0

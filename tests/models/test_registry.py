@@ -70,11 +70,16 @@ def test_wrong_option_lists_the_right_ones():
     ("name", "options", "reason"),
     [
         ("resnet20", {"num_classes": -3}, "negative dimension -3"),
-        ("resnet20", {"num_classes": 2.5}, "type float"),
-        ("resnet20", {"num_classes": "10"}, "type str"),
+        ("resnet20", {"num_classes": 2.5}, "num_classes must be a whole number"),
+        ("resnet20", {"num_classes": "10"}, "num_classes must be a whole number"),
         ("alexnet-cifar", {"dropout": 1.5}, "between 0 and 1, but got 1.5"),
-        ("alexnet-cifar", {"activation": 3}, "not callable"),
-        ("se-resnet20", {"reduction": 2.5}, "type float"),
+        ("alexnet-cifar", {"activation": 3}, "activation must be a class, such as nn.Tanh"),
+        ("se-resnet20", {"reduction": 2.5}, "reduction must be a whole number"),
+        ("alexnet-cifar", {"activation": "Tanh"}, "activation must be a class, such as nn.Tanh"),
+        ("alexnet-cifar", {"width": "abc"}, "width must be a number"),
+        ("alexnet-cifar", {"dropout": True}, "dropout must be a number"),
+        ("googlenet", {"auxiliary": "False"}, "auxiliary must be True or False"),  # true, as every text
+        ("resnet20", {"shortcut": 3}, "shortcut must be a word"),
         ("scaled-resnet", {"widths": (1, 2)}, "shorter"),
         ("scaled-resnet", {"widths": ()}, "index out of range"),
         ("enas-micro", {"genotype": None}, "no attribute 'normal'"),
@@ -87,6 +92,14 @@ def test_a_value_that_makes_no_network_is_explained(name, options, reason):
     assert repr(value) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is not None
+
+
+def test_a_class_may_be_given_by_its_name():
+    net = create("alexnet-cifar", width=0.125, activation="nn.Tanh")
+    assert any(isinstance(module, nn.Tanh) for module in net.modules())
+    assert not any(isinstance(module, nn.ReLU) for module in net.modules())
+    with pytest.raises(models.BadOption, match=r"torch.nn has no 'Tahn'"):
+        create("alexnet-cifar", activation="nn.Tahn")
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -152,7 +165,8 @@ def test_available_filters():
     assert available(family="stochastic_depth") == available(family="stochastic-depth") != []
     assert available(5) == available("5")
     assert available(dataset="cifar10") == available(dataset="CIFAR-10")
-    assert available(year=1998) == available("lenet*")
+    assert available(year=1998) == available(year="1998") == available("lenet*")
+    assert available(family=3) == []
     assert available("lenet*", year=2012) == []
 
 

@@ -13,7 +13,6 @@ from cnnlib.models import card, create
 from cnnlib.studies import STUDIES, compare, differ, find_study, load_records, run, search, summarise
 from cnnlib.studies.degradation import blocks
 from cnnlib.studies.record import SHIPPED
-from cnnlib.training.network import registered
 
 AT_EQUAL_PARAMETERS = {  # study: by how much the largest network may exceed the smallest
     "kernel-stacks": 1.01,
@@ -98,7 +97,7 @@ def test_every_folder_of_shipped_records_belongs_to_a_study():
 def test_parameters_are_alike_where_the_question_says_so(name, ratio):
     study = STUDIES[name]
     assert "equal parameters" in study.question
-    counts = [count_parameters(registered(arm.model, arm.overrides)) for arm in study.arms.values()]
+    counts = [count_parameters(create(arm.model, **arm.overrides)) for arm in study.arms.values()]
     assert max(counts) <= ratio * min(counts)
 
 
@@ -140,21 +139,21 @@ def test_controls_change_the_strength_of_branches_alone(name, baseline, control,
 
 def test_inception_modules_have_the_same_cost():
     arms = [arm for label, arm in STUDIES["inception-modules"].arms.items() if "heads" not in label]
-    costs = [multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms]
+    costs = [multiply_adds(create(arm.model, **arm.overrides), (3, 32, 32)) for arm in arms]
     assert len(costs) == 2
     assert costs[0] == pytest.approx(costs[1], rel=0.001)
 
 
 def test_averaged_families_have_about_the_same_cost():
     study = STUDIES["averaged-families"]
-    costs = [multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in study.arms.values()]
+    costs = [multiply_adds(create(arm.model, **arm.overrides), (3, 32, 32)) for arm in study.arms.values()]
     assert set(study.mixed) == {*study.arms}
     assert max(costs) <= 1.5 * min(costs)
 
 
 def test_scaled_nets_have_the_same_cost_and_the_base_a_quarter_of_it():
     arms = STUDIES["compound-scaling"].arms
-    base, *scaled = (multiply_adds(registered(arm.model, arm.overrides), (3, 32, 32)) for arm in arms.values())
+    base, *scaled = (multiply_adds(create(arm.model, **arm.overrides), (3, 32, 32)) for arm in arms.values())
     assert len(scaled) == 4
     assert max(scaled) <= 1.02 * min(scaled)
     assert all(cost == pytest.approx(4 * base, rel=0.02) for cost in scaled)

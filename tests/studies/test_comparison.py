@@ -220,6 +220,15 @@ def test_what_cannot_be_compared(study, records):
         compare(study, [])
     with pytest.raises(StudyError, match="no records of the study 'test'"):
         compare(study)
+    for join in (compare, with_recorded):
+        with pytest.raises(
+            StudyError, match=f"{join.__name__} needs records, as cnnlib.studies.run returns them, not 1"
+        ):
+            join(study, [1, 2])
+        with pytest.raises(
+            StudyError, match=f"{join.__name__} needs a list of records, even of one, not a Record alone"
+        ):
+            join(study, records[0])
     with pytest.raises(StudyError, match=r"more than one record of wide seed 0 \(smoke\)"):
         compare(study, [records[0], records[0]])
     with pytest.raises(StudyError, match="different studies cannot be compared: other, test"):

@@ -62,10 +62,23 @@ def test_what_is_recorded_is_compared_seed_after_seed(cnn, tmp_path):
         assert said in err
 
 
-@pytest.mark.parametrize("options", [["--arms", "high"], ["--seeds", "-1"]])
-def test_what_cannot_be_trained_is_refused_before_the_data_are_loaded(cnn, monkeypatch, options):
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["study", "test", "--budget", "smoke", "--arms", "high"],
+        ["study", "test", "--budget", "smoke", "--seeds", "-1"],
+        ["study", "test", "--budget", "smoke", "--jobs", "0"],
+        ["search", "--budget", "smoke", "--arms", "annealing"],
+        ["search", "--budget", "smoke", "--seeds", "-1"],
+        ["search", "--budget", "tiny"],
+        ["speed", "--rounds", "0"],
+        ["speed", "--device", "gpu"],
+        ["speed", "--precision", "fp8"],
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_data_are_loaded(cnn, monkeypatch, command):
     monkeypatch.setattr("cnnlib.training.cli.load_data", lambda *_, **__: pytest.fail("they were loaded"))
-    assert cnn("study", "test", "--budget", "smoke", *options)[0] == 2
+    assert cnn(*command)[0] == 2
 
 
 @pytest.fixture

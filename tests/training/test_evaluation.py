@@ -1,10 +1,13 @@
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from cnnlib.data import normalise
+from cnnlib.measure import DoesNotFit
 from cnnlib.training import ArgumentError, Evaluation, evaluate, evaluation, predict
 
 
@@ -72,6 +75,52 @@ def test_images_to_predict_are_not_normalised_yet(tiny, data):
     ):
         with pytest.raises(ArgumentError, match=r"a uint8 tensor \(N, C, H, W\), " + said):
             predict(tiny, wrong, data)
+
+
+@pytest.mark.parametrize("call", [evaluate, lambda net, data: predict(net, data.test_images, data)])
+def test_what_is_no_network_or_no_set_is_refused(call, tiny, data):
+    with pytest.raises(ArgumentError, match=r"a network is evaluated, cnnlib.create\('resnet20'\) .*, not 'resnet20'"):
+        call("resnet20", data)
+    with pytest.raises(ArgumentError, match="data must be a set of images"):
+        call(tiny, SimpleNamespace(test_images=data.test_images))
+
+
+@pytest.mark.parametrize("call", [evaluate, lambda net, data: predict(net, data.test_images, data)])
+def test_why_a_network_cannot_compute_is_said(call, tiny, data):
+    """In the words of PyTorch it is about matrices."""
+    with pytest.raises(DoesNotFit, match=r"Sequential does not take an input of 3x16x16.*smallest square .* is 30x30"):
+        call(nn.Sequential(nn.Conv2d(3, 4, 30), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)), data)
+    with pytest.raises(DoesNotFit, match="Sequential does not take an input of 3x16x16"):
+        call(nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)), data)
+    with pytest.raises(ArgumentError, match=r"Tiny has weights in float64, and .* float32; convert it, module.fl"):
+        call(tiny.double(), data)
+
+
+def test_an_error_for_which_there_is_no_other_reason_stays(tiny, data, monkeypatch):
+    """Memory that runs out, say, on images that the network does take."""
+    calls = []
+
+    def forward(images):
+        calls.append(len(images))
+        if len(calls) == 1:
+            raise RuntimeError("out of memory")
+        return images.new_zeros(len(images), 4)
+
+    monkeypatch.setattr(tiny, "forward", forward)
+    with pytest.raises(RuntimeError, match=r"^out of memory$"):
+        evaluate(tiny, data)
+
+
+def test_images_of_other_channels_are_refused(tiny, data):
+    """A grey image less three means would pass for one of three channels."""
+    with pytest.raises(ArgumentError, match=r"have 3 channels like CIFAR-10, not torch.uint8 \(40, 1, 16, 16\)"):
+        predict(tiny, data.test_images[:, :1], data)
+
+
+def test_a_network_without_weights_computes_on_the_processor(data):
+    means = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.ZeroPad1d((0, 1)))
+    assert predict(means, data.test_images, data).shape == (40, 4)
+    assert evaluate(means, data).n == 40
 
 
 def test_more_classes_than_outputs_are_refused(tiny, data):

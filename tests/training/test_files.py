@@ -161,13 +161,14 @@ def test_the_same_commands_train_on_a_folder(train, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "size", "recipe"), [("alexnet", 227, "resnet-imagenet"), ("resnet20", 224, "resnet-cifar")]
 )
-def test_the_model_decides_about_size_and_recipe(train, monkeypatch, model, size, recipe):
+def test_the_model_decides_about_size_and_recipe(train, monkeypatch, capsys, model, size, recipe):
     asked = []
     monkeypatch.setattr("cnnlib.training.fit", lambda *arguments, **_: asked.append(arguments) or sys.exit())
     with pytest.raises(SystemExit):
         train(model)
     ((_, data, chosen),) = asked
     assert (data.size, chosen.name) == (size, recipe)
+    assert f"in files, cut to {size}x{size} RGB" in capsys.readouterr().err
 
 
 def test_a_name_with_a_dash_takes_the_same_recipe(train, monkeypatch):

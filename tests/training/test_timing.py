@@ -109,10 +109,24 @@ def test_ratios_are_medians_of_rounds():
     assert "medians of 3 rounds" in str(times)
 
 
-@pytest.mark.parametrize("wrong", [{"models": ()}, {"rounds": 0}, {"batch_size": 0}, {"batch_size": 10**6}])
-def test_nothing_to_time_is_refused(data, wrong):
-    with pytest.raises(BenchError, match="step_times needs"):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"models": ()}, r"one or more names in a list, such as \['resnet20'\], not \(\)"),
+        ({"models": "resnet20"}, "in a list, .* not 'resnet20'"),
+        ({"rounds": 0}, "rounds must be at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"batch_size": 10**6}, "CIFAR-10 has 96 training images, too few for a batch of 1000000"),
+    ],
+)
+def test_nothing_to_time_is_refused(data, wrong, said):
+    with pytest.raises(BenchError, match=said):
         step_times(data, **{"models": NAMES, **wrong})
+
+
+def test_a_network_of_other_channels_is_refused(data):
+    with pytest.raises(ArgumentError, match="lenet5 takes images with 1 channel, and those of CIFAR-10 have 3"):
+        step_times(data, ["resnet20", "lenet5"], batch_size=4)
 
 
 def test_an_unknown_precision_is_refused(data):

@@ -11,6 +11,7 @@ import cnnlib.data
 from cnnlib.models import create
 from cnnlib.training import Run
 from cnnlib.training import step as step_module
+from cnnlib.training.cli import _override
 
 SMALL = ("train", "alexnet-cifar", "--set", "width=0.125", "--batch-size", "16", "--steps", "7")
 
@@ -209,7 +210,6 @@ def test_a_stand_in_is_said_loudly(cnn, data, monkeypatch):
         (["bench", "--device", "gpu"], "no device 'gpu' here"),
         (["train", "resnet20", "--batch-size", "97"], r"\(--batch-size 96 at most\)"),
         (["train", "alexnet-cifar", "--batch-size", "16", "--set", "num_classes=3"], "--set num_classes=4"),
-        (["train", "resnet20", "--data", "shapes-10", "--root", "."], "shapes10 is drawn, .* leave out --root"),
         (["train", "resnet20", "--workers", "2"], "cifar10 lies in memory, .* leave out --workers"),
     ],
 )
@@ -217,6 +217,43 @@ def test_mistakes_are_one_clear_error(cnn, arguments, message):
     status, _, err = cnn(*arguments)
     assert status == 2
     assert re.search(f"error: .*{message}", err)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "resnet20", "--seed", "-1"],
+        ["train", "resnet20", "--precision", "fp8"],
+        ["train", "resnet20", "--sync-bn", "--device", "cpu"],
+        ["train", "resnet20", "--set", "depth=3"],
+        ["train", "alexnet-cifar", "--set", "activation=Tanh"],
+        ["train", "alexnet-cifar", "--set", "activation=nn.Tahn"],
+        ["bench", "resnett20"],
+        ["bench", "--rounds", "0"],
+        ["bench", "--steps", "0"],
+        ["bench", "--batch-size", "0"],
+        ["bench", "--workers", "-1"],
+        ["bench", "--device", "gpu"],
+        ["bench", "--precision", "fp8"],
+    ],
+)
+def test_options_are_refused_before_the_data_are_loaded(cnn, monkeypatch, command):
+    """They may have to be downloaded."""
+    monkeypatch.setattr("cnnlib.training.cli.load_data", lambda *_, **__: pytest.fail("they were loaded"))
+    assert cnn(*command)[0] == 2
+
+
+@pytest.mark.parametrize("value", ["(1, 2)", "[1, 2]"])
+def test_options_are_written_as_in_json_or_python(value):
+    assert [*_override(f"widths={value}")[1]] == [1, 2]
+    assert [_override(f"auxiliary={word}")[1] for word in ("true", "True", "False", "false")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert _override("activation=nn.Tanh") == ("activation", "nn.Tanh")
+    assert _override("shortcut=A=B") == ("shortcut", "A=B")
 
 
 def test_options_that_contradict_each_other_are_refused(cnn, capsys):

@@ -14,11 +14,10 @@ from sphinx.util.docutils import SphinxDirective
 
 from cnnlib.data.folders import IMAGENET
 from cnnlib.measure import multiply_adds
-from cnnlib.models import card
+from cnnlib.models import card, create
 from cnnlib.studies import STUDIES, Record, load_records
 from cnnlib.studies.record import SHIPPED
 from cnnlib.training import Run, find_recipe, recipe_for
-from cnnlib.training.network import registered
 from cnnlib.training.words import in_brackets, in_words
 
 CIFAR = 50_000
@@ -98,7 +97,7 @@ def _weight(speed: Speed) -> tuple[float, ...]:
 @functools.cache
 def cost_of(model: str, overrides: str) -> int:
     """Multiply-adds of one forward pass of a network with its overrides, as JSON."""
-    return multiply_adds(registered(model, json.loads(overrides)), card(model).input_size)
+    return multiply_adds(create(model, **json.loads(overrides)), card(model).input_size)
 
 
 def duration(images: float, images_per_second: float) -> str:

@@ -57,7 +57,9 @@ QUESTIONS = (
         *("pre-activation, 44 layers", "activation-orders", ("full pre-activation, basic", "original, basic")),
     ),
     Question(
-        *("wide instead of deep", "width-against-depth", ("16 layers, 1.8125 x as wide", "40 layers, 1 x as wide")),
+        "16 wide layers instead of 40",
+        "width-against-depth",
+        ("16 layers, 1.8125 x as wide", "40 layers, 1 x as wide"),
     ),
     Question("8 paths instead of 1", "cardinality", ("8 x 4d", "1 x 24d")),
     Question("squeeze and excitation, 20 layers", "squeeze-and-excitation", ("se-resnet20", "resnet20")),

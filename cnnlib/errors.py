@@ -8,6 +8,10 @@ class CnnlibError(Exception):
     """Something the user can mend. The message says what was wrong and what to do."""
 
 
+class DoesNotFit(CnnlibError, ValueError):
+    """A window is larger than its padded input, or a network cannot take an input of this size."""
+
+
 def require_whole(error: type[Exception], least: float, **numbers: object) -> None:
     """Raise ``error``, naming the first of these that is no integer, of Python or NumPy, or less than ``least``."""
     for name, number in numbers.items():

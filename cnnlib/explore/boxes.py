@@ -60,6 +60,7 @@ def volumes(
         caption: shown under the drawing; by default the title.
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         NothingToDraw: if a module comes without ``input_size``, or nothing has the shape of a map.
     """
     boxes, name = _volumes(network, input_size)

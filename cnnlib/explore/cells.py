@@ -37,6 +37,9 @@ def cell(
         title: what is drawn.
         caption: shown under the drawing; by default the title.
         stride: that of the steps that read h or p, written as ``/2``: 2 for a reduction cell.
+
+    Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
     """
     cards = _cards(plan, stride)
     return draw(

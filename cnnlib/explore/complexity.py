@@ -198,6 +198,7 @@ def complexity_explorer(
         net: label of the chosen network.
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         NoSuchNet: if there is no such network, cost or year.
     """
     plot = Plot(tuple(sorted(nets(), key=lambda net: (net.year, [*FAMILIES].index(net.family), net.multiply_adds))))

@@ -157,6 +157,7 @@ def conv_arithmetic(
         dilation: distance D between neighbouring taps, 1 to 3.
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         OutOfRange: if a value is no integer, or outside these ranges.
     """
     setting = {"size": size, "kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}

@@ -112,10 +112,16 @@ def along_the_net(
         level: a value to compare with, and its name.
 
     Raises:
-        NothingToDraw: if there is no line, or one has fewer than two values.
+        NothingToDraw: if there is no line, or one has fewer than two values, or not as many as there are ticks, or a
+            spread belongs to no line or has not as many values as its line.
     """
     if not lines or min(map(len, lines.values())) < 2:
         raise NothingToDraw("along_the_net needs lines of at least two values")
+    lengths = {name: len(values) for name, values in lines.items()}
+    if ticks and set(lengths.values()) != {len(ticks)}:
+        raise NothingToDraw(f"{len(ticks)} ticks need lines of as many values, not of {sorted(set(lengths.values()))}")
+    if wrong := [name for name, bars in (spread or {}).items() if lengths.get(name) != len(bars)]:
+        raise NothingToDraw(f"the spread of {wrong[0]!r} needs a line of this name with as many values")
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.6, 3.6), layout="constrained")
         axes = figure.subplots()

@@ -175,6 +175,7 @@ def depth_explorer(records: Sequence[Record], id: str = "depth", *, depth: int |
         depth: number of layers; by default the second largest.
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         NothingMeasured: if there are no records of both kinds of net at a depth, or none at this one, or the records
             are of several budgets or images.
         NothingToDraw: if a record is of another kind of net.

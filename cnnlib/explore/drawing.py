@@ -48,6 +48,7 @@ def diagram(
         names: whether to write the names of the modules on the cards: the last part of a path that no other card has.
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         NotDrawable: if ``torch.fx`` cannot trace the module.
         DoesNotFit: if the module does not take such an input.
         BadArgument: if ``input_size`` is no shape of one input, ``depth`` is not a whole number of at least 1, or

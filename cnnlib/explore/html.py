@@ -43,7 +43,7 @@ def figure(body: str, *, id: str, kind: str, css: str = "", script: str = "") ->
     Raises:
         BadId: if ``id`` is not a letter followed by letters, digits and dashes.
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", id):
+    if not (isinstance(id, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", id)):
         raise BadId(f"{id!r} cannot be the id of a figure; use a letter followed by letters, digits and dashes")
     styles = squeeze(style.css() + style.components_css() + css)
     scripts = f"<script>{script}</script>" if script else ""

@@ -221,6 +221,7 @@ def inception_module(
         pool_proj: maps of the 1x1 convolution after the pooling, 16 to 128 in steps of 16; 0 for none.
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         OutOfRange: if a value is no integer, or none of these.
     """
     module = Module(size, in_channels, n1x1, reduce3x3, n3x3, reduce5x5, n5x5, pool_proj)

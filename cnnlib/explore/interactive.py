@@ -48,6 +48,7 @@ def frames(
         parameters: the values of each parameter, in the order of its slider. A ``_`` in a name is shown as a space.
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         NoFrames: if there is no parameter, one has no values, the words name another, or ``f`` returns no drawing.
     """
     for name, values in parameters.items():

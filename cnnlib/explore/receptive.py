@@ -263,6 +263,7 @@ def receptive_field(id: str = "receptive-field", start: str | Stack | tuple = "T
             or a stack whose numbers the sliders have, also as the pair (size, layers).
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         NoSuchStack: if there is no such example, or the sliders cannot set this stack.
     """
     start = start if isinstance(start, str) else _stack(start)

@@ -19,6 +19,7 @@ def gallery(drawings: Sequence[Html], *, id: str, caption: str = "", width: int 
         width: the least width of a drawing, in pixels; it decides how many stand in a row.
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         NothingToDraw: if there is no drawing.
     """
     if not drawings:

@@ -100,6 +100,7 @@ def survival_rule(id: str = "survival-rule", *, layers: int = 110, last: float =
         step: which training step, 1 to 20.
 
     Raises:
+        BadId: if ``id`` is not a letter followed by letters, digits and dashes.
         OutOfRange: if there is no such setting.
     """
     require_integers(OutOfRange, layers=layers, step=step)

@@ -1,7 +1,8 @@
 """What can be computed of a network: sizes, counts, memory and receptive fields.
 
-Every function takes any ``torch.nn.Module`` and leaves it as it was. Numbers are those of one image, and a multiply-add
-is one multiplication with its addition in a convolution or matrix product, biases left out, as the papers count.
+Functions that take a network leave it as it was. Most take any ``torch.nn.Module``; those that look into the blocks of
+one architecture say so. Counts are those of one image, unless a function takes a ``batch_size``, and a multiply-add is
+one multiplication with its addition in a convolution or matrix product, biases left out, as the papers count.
 """
 
 from cnnlib.measure.allocated import allocated_peak

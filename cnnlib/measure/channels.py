@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import example, private_copy, require_batch
+from cnnlib.errors import require_whole
+from cnnlib.measure.dry_run import example, private_copy, require_batch, require_int64
 from cnnlib.measure.errors import BadArgument
 from cnnlib.models.senet import SqueezeExcitation
 
@@ -78,11 +79,13 @@ def channel_weights(
         batch_size: images at a time.
 
     Raises:
-        BadArgument: if the network has no such module, the images are of fewer than two classes, or there is no batch
-            of images with labels.
+        BadArgument: if the network has no such module, the images are of fewer than two classes, there is no batch of
+            images with labels, or ``batch_size`` is no number of images.
         DoesNotFit: if the network does not take such images.
     """
     net = private_copy(model)
+    require_whole(BadArgument, 1, batch_size=batch_size)
+    require_int64(labels)
     require_batch(net, images, labels)
     modules = {name: module for name, module in net.named_modules() if isinstance(module, SqueezeExcitation)}
     classes = labels.unique()

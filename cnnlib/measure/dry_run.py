@@ -47,14 +47,11 @@ def private_copy(model: nn.Module, *, meta: bool = False) -> nn.Module:
     were at the last one. Parametrizations are no hooks and are kept.
 
     Raises:
-        BadArgument: if it is no network, has lazy modules that have not seen an input yet, or is TorchScript.
+        BadArgument: as :func:`require_network`, or if it is TorchScript.
     """
-    if not isinstance(model, nn.Module):
-        raise BadArgument(f"a network is measured, such as cnnlib.create('resnet20'), not {model!r}")
+    require_network(model)
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise BadArgument(f"{type(model).__name__} is TorchScript; measure the network that it was made of")
-    if any(is_lazy(tensor) for tensor in chain(model.parameters(), model.buffers())):
-        raise BadArgument(f"{type(model).__name__} has lazy layers without shapes; run it once on an image before")
 
     # deepcopy takes from the memo what it would copy: so no value is copied that is not needed, and no hook is.
     memo: dict[int, object] = {}
@@ -71,6 +68,14 @@ def private_copy(model: nn.Module, *, meta: bool = False) -> nn.Module:
         for name, child in parent._modules.items():
             parent._modules[name] = getattr(child, "_orig_mod", child)  # what torch.compile wraps
     return getattr(net, "_orig_mod", net).eval()
+
+
+def require_network(model: nn.Module) -> None:
+    """Raise BadArgument if it is no network, or has lazy modules that have not seen an input yet."""
+    if not isinstance(model, nn.Module):
+        raise BadArgument(f"a network is measured, such as cnnlib.create('resnet20'), not {model!r}")
+    if any(is_lazy(tensor) for tensor in chain(model.parameters(), model.buffers())):
+        raise BadArgument(f"{type(model).__name__} has lazy layers without shapes; run it once on an image before")
 
 
 def on_copy(
@@ -173,11 +178,11 @@ def named_layers(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
         BadArgument: if ``names`` is one name, whose letters would be taken for names.
         UnknownLayer: if the network has no module of one of them.
     """
-    if isinstance(names, str):
+    if isinstance(names, str) or not isinstance(names, Iterable):
         raise BadArgument(f"layers is a list, even of one: [{names!r}]")
     modules, found = dict(net.named_modules()), {}
     for name in names:
-        if name not in modules:
+        if not isinstance(name, str) or name not in modules:
             raise UnknownLayer(name, filter(None, modules))
         found[name] = modules[name]
     return found
@@ -238,8 +243,10 @@ def smallest_input(model: nn.Module, channels: int = 3) -> int | None:
     It is None if none up to 512 works, or if the network cannot run without data.
 
     Raises:
-        BadArgument: if the network has lazy modules that have not seen an input yet.
+        BadArgument: if the network has lazy modules that have not seen an input yet, or ``channels`` is no number of
+            them.
     """
+    require_whole(BadArgument, 1, channels=channels)
     size = first_accepted(model, ((channels, side, side) for side in range(1, LARGEST_TRIED + 1)))
     return size and size[-1]
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from cnnlib.errors import CnnlibError
+from cnnlib.errors import CnnlibError, DoesNotFit
+
+__all__ = ["BadArgument", "DoesNotFit", "NotTraceable", "UnknownLayer", "UnsupportedOperation"]
 
 
 class BadArgument(CnnlibError, ValueError):
     """An argument has no meaning here: a stride of 0, an unknown optimiser."""
-
-
-class DoesNotFit(CnnlibError, ValueError):
-    """A window is larger than its padded input, or a network cannot take an input of this size."""
 
 
 class NotTraceable(CnnlibError, ValueError):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from cnnlib.measure.dry_run import (
+    example,
     gradients_on,
     main_answer,
     own_random_numbers,
@@ -71,7 +72,7 @@ def gradient_flow(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Flo
 
     Args:
         model: the network.
-        images: float (N, C, H, W), normalised, on the network's device.
+        images: float (N, C, H, W), normalised.
         labels: int64 (N,).
 
     Raises:
@@ -107,7 +108,7 @@ def block_flow(model: nn.Module, images: Tensor, labels: Tensor, *, branch: str 
 
     Args:
         model: the network.
-        images: float (N, C, H, W), normalised, on the network's device.
+        images: float (N, C, H, W), normalised.
         labels: int64 (N,).
         branch: the name that the residual branch has in every block; a module with a child of this name is a block.
             A branch may be a list or dictionary of modules. What a branch holds is no block, whatever its children are
@@ -191,8 +192,9 @@ def _outputs(net: nn.Module, modules: list[nn.Module]) -> dict[nn.Module, Tensor
 
 def _backward(net: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Compute the mean cross-entropy and its gradients; the random numbers stay as they are."""
+    images = images.to(example(net), copy=True)
     with own_random_numbers(images.device):
-        mean_cross_entropy(net, main_answer(net(images.clone())), labels).backward()
+        mean_cross_entropy(net, main_answer(net(images)), labels).backward()
 
 
 def mean_cross_entropy(net: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
@@ -207,14 +209,19 @@ def mean_cross_entropy(net: nn.Module, logits: Tensor, labels: Tensor) -> Tensor
             f"{type(net).__name__} must answer with one row of logits for each label: labels of "
             f"{shape_text(labels.shape)} do not go with an answer of {shape_text(logits.shape)}"
         )
-    least, most, classes = labels.min().item(), labels.max().item(), logits.shape[1]
+    require_classes(net, labels, logits.shape[1])
+    # A copy, because autograd keeps the labels, which it refuses for those made in inference mode.
+    return F.cross_entropy(logits, labels.to(logits.device, copy=True))
+
+
+def require_classes(net: nn.Module, labels: Tensor, classes: int) -> None:
+    """Raise BadArgument if a label is none of a network's classes."""
+    least, most = labels.min().item(), labels.max().item()
     if least < 0 or most >= classes:
         raise BadArgument(
             f"labels of {type(net).__name__} are 0 to {classes - 1}, as it has {classes} classes, and these are "
             f"{least} to {most}"
         )
-    # A copy, because autograd keeps the labels, which it refuses for those made in inference mode.
-    return F.cross_entropy(logits, labels.clone())
 
 
 def rms(values: Tensor) -> float:

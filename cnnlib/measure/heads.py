@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import gradients_on, named_layers, own_random_numbers, private_copy, require_batch
+from cnnlib.measure.dry_run import (
+    example,
+    gradients_on,
+    named_layers,
+    own_random_numbers,
+    private_copy,
+    require_batch,
+)
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.gradients import mean_cross_entropy, rms
 from cnnlib.models.layers import WithAuxiliary
@@ -60,7 +67,7 @@ def head_gradients(
 
     Args:
         model: a network that returns :class:`cnnlib.models.layers.WithAuxiliary` in training mode.
-        images: float (N, C, H, W), normalised, on the network's device.
+        images: float (N, C, H, W), normalised.
         labels: int64 (N,).
         parts: names of modules of the network, each measured as a whole. By default every 2D convolution and linear
             layer that the network's own answer depends on, in the order of their calls.
@@ -77,6 +84,7 @@ def head_gradients(
     net = private_copy(model).train()
     named_layers(net, parts or ())
     require_batch(net, images, labels, training=True)
+    images = images.to(example(net), copy=True)  # a network may write into them
     called: dict[nn.Module, None] = {}
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:
@@ -85,7 +93,7 @@ def head_gradients(
         torch.default_generator.manual_seed(0)
         if images.is_cuda:
             torch.cuda.default_generators[images.device.index].manual_seed(0)
-        answer = net(images.clone())  # a network may write into them
+        answer = net(images)
         if not isinstance(answer, WithAuxiliary) or not answer.auxiliary:
             raise BadArgument(f"{type(model).__name__} has no auxiliary heads; make it with auxiliary=True")
         weights = [layer.weight for layer in called]

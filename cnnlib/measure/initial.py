@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import main_answer, own_random_numbers, require_batch, require_images
+from cnnlib.measure.dry_run import example, main_answer, own_random_numbers, require_batch, require_images
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.gradients import mean_cross_entropy
 
@@ -22,15 +22,17 @@ def initial_losses(
 
     Args:
         draw: returns a new network of seeded random numbers, such as ``lambda: cnnlib.create("resnet20")``.
-        images: float (N, C, H, W), normalised, on the processor.
+        images: float (N, C, H, W), normalised.
         labels: int64 (N,).
         seeds: of the weights; :func:`cnnlib.fit` with the same seed begins with the same weights.
 
     Raises:
-        BadArgument: if there is no batch of images with labels, ``draw`` returns one network twice, that has lazy
-            modules or is on the ``meta`` device, or a label is none of its classes.
+        BadArgument: if there is no batch of images with labels, ``draw`` is no function, or returns one network twice,
+            or one that has lazy modules or is on the ``meta`` device, or a label is none of its classes.
         DoesNotFit: if the network does not take such images.
     """
+    if not callable(draw) or isinstance(draw, nn.Module):
+        raise BadArgument("draw must be a function that returns a new network, as lambda: cnnlib.create('resnet20')")
     require_images(images, labels)
     with own_random_numbers(images.device):
         net = draw()
@@ -44,4 +46,5 @@ def _loss(draw: Callable[[], nn.Module], images: Tensor, labels: Tensor, seed: i
     with own_random_numbers(images.device), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         net = draw().train()
-        return mean_cross_entropy(net, main_answer(net(images.clone())), labels).item()
+        answer = main_answer(net(images.to(example(net), copy=True)))
+        return mean_cross_entropy(net, answer, labels).item()

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnlib.errors import require_whole
-from cnnlib.measure.dry_run import Memory, gradients_on, on_copy, require_shape, skip_arithmetic
+from cnnlib.measure.dry_run import Memory, gradients_on, on_copy, require_network, require_shape, skip_arithmetic
 from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation
 from cnnlib.measure.rendering import per_axis_text, shape_text
 from cnnlib.measure.theoretical import FieldRow, PerAxis, receptive_field
@@ -175,7 +175,12 @@ def layer_table(model: nn.Module, input_size: tuple[int, ...], *, depth: int | N
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return the number of parameters of a network, frozen ones too. A shared parameter counts once."""
+    """Return the number of parameters of a network, frozen ones too. A shared parameter counts once.
+
+    Raises:
+        BadArgument: if it is no network, or has lazy modules that have not seen an input yet.
+    """
+    require_network(model)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import private_copy, require_batch
+from cnnlib.measure.dry_run import example, kind_of, private_copy, require_batch
 from cnnlib.measure.errors import BadArgument
 
 
@@ -48,10 +48,12 @@ def projection(features: Tensor, weight: Tensor, *, draws: int = 8) -> Projectio
         BadArgument: if the shapes do not fit, there are no pixels, values are not finite, all maps are constant, or
             nothing is drawn.
     """
-    if draws < 1:
-        raise BadArgument(f"the yardstick is at least one random projection, not {draws}")
+    if not isinstance(draws, int) or draws < 1:
+        raise BadArgument(f"the yardstick is at least one random projection, not {draws!r}")
+    if not (isinstance(features, Tensor) and isinstance(weight, Tensor)):
+        raise BadArgument(f"projection needs two tensors, not {kind_of(features)} and {kind_of(weight)}")
     one_by_one = weight.ndim in (2, 4) and weight.shape[2:].numel() == 1
-    if features.ndim != 4 or not one_by_one or weight.shape[1] != features.shape[1]:
+    if features.ndim != 4 or not one_by_one or weight.shape[1] != features.shape[1] or not len(weight):
         raise BadArgument(
             f"projection needs maps (N, C, H, W) and the weight (k, C) or (k, C, 1, 1) of a 1x1 convolution, "
             f"not {tuple(features.shape)} and {tuple(weight.shape)}"
@@ -86,7 +88,7 @@ def bottleneck_projections(model: nn.Module, images: Tensor) -> dict[str, Projec
 
     Args:
         model: the network.
-        images: float (N, C, H, W), normalised, on the network's device.
+        images: float (N, C, H, W), normalised.
 
     Returns:
         By the names of the convolutions, in the order of their calls.
@@ -111,7 +113,7 @@ def bottleneck_projections(model: nn.Module, images: Tensor) -> dict[str, Projec
         if one_by_one and layer.out_channels < layer.in_channels:
             layer.register_forward_hook(look)
     with torch.no_grad():
-        net(images.clone())
+        net(images.to(example(net), copy=True))
     return found
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import on_copy, private_copy, require_images, require_values
+from cnnlib.measure.dry_run import example, on_copy, private_copy, require_images, require_values
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.gradients import rms
 from cnnlib.models.resnet import PlainBlock, ResidualBlock
@@ -46,7 +46,7 @@ def block_responses(model: nn.Module, images: Tensor) -> tuple[BlockResponse, ..
 
     Args:
         model: a network of :class:`cnnlib.models.resnet.PlainBlock` or :class:`cnnlib.models.resnet.ResidualBlock`.
-        images: float (N, C, H, W), normalised, on the network's device.
+        images: float (N, C, H, W), normalised.
 
     Raises:
         BadArgument: if the network has no such block or is on the ``meta`` device, or there is no batch of images.
@@ -71,7 +71,7 @@ def block_responses(model: nn.Module, images: Tensor) -> tuple[BlockResponse, ..
         if isinstance(block, ResidualBlock):
             block.shortcut.register_forward_hook(_note(sizes, rms))
     with torch.no_grad():
-        net(images.clone())
+        net(images.to(example(net), copy=True))
     return tuple(
         BlockResponse(
             block=name,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnnlib.measure.dry_run import (
+    example,
     gradients_on,
     main_answer,
     named_layers,
@@ -52,7 +53,7 @@ def gradient_correlation(model: nn.Module, images: Tensor, layers: Sequence[str]
     require_batch(net, images, training=True)
     if len(images) < 2:
         raise BadArgument("neighbouring gradients need at least two images")
-    images = images.detach().clone().requires_grad_()
+    images = images.detach().to(example(net), copy=True).requires_grad_()
     kept: dict[str, Tensor] = {"": images}
 
     def keep(name: str, output: object) -> Tensor | None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.measure.dry_run import example, named_layers, private_copy, require_batch, require_images
+from cnnlib.errors import require_whole
+from cnnlib.measure.dry_run import example, kind_of, named_layers, private_copy, require_batch, require_images
 from cnnlib.measure.errors import BadArgument
 
 BATCH = 250
@@ -55,10 +56,15 @@ def nearest(
             cosine of 0 with all others.
 
     Raises:
-        BadArgument: if the metric is unknown, there are not so many other vectors, or one of them is not finite.
+        BadArgument: if the metric is unknown, there are no such queries or not so many other vectors, or one of them
+            is not finite.
     """
     if metric not in METRICS:
         raise BadArgument(f"unknown metric {metric!r}; known are {', '.join(METRICS)}")
+    if not isinstance(vectors, Tensor):
+        raise BadArgument(f"vectors must be a tensor (N, ...), not {kind_of(vectors)}")
+    numbers = _numbers(queries, below=len(vectors))
+    require_whole(BadArgument, 0, count=count)
     if not 1 <= count < len(vectors):
         raise BadArgument(f"{count} neighbours of {len(vectors)} vectors cannot be had")
     vectors = vectors.flatten(1).float()
@@ -72,11 +78,21 @@ def nearest(
         vectors = vectors - vectors.mean(0)  # a large mean costs digits
         squares = vectors.square().sum(1)
     found = []
-    for part in torch.as_tensor(queries).reshape(-1).split(BATCH):
+    for part in numbers.split(BATCH):
         distances = squares - 2 * vectors[part] @ vectors.T  # squared, less what is the same for all
         distances[torch.arange(len(part)), part] = torch.inf
         found.append(distances.topk(count, largest=False).indices)
     return torch.cat(found)
+
+
+def _numbers(queries: Tensor | Sequence[int] | int, below: int) -> Tensor:
+    try:
+        numbers = torch.as_tensor(queries).reshape(-1)
+    except (TypeError, ValueError, RuntimeError):  # PyTorch makes no tensor of it
+        numbers = torch.empty(0)
+    if numbers.is_floating_point() or numbers.dtype == torch.bool or not ((numbers >= 0) & (numbers < below)).all():
+        raise BadArgument(f"queries must be whole numbers from 0 to {below - 1}, not {queries!r}")
+    return numbers
 
 
 def same_class(neighbours: Tensor, queries: Tensor, labels: Tensor) -> float:
@@ -91,7 +107,15 @@ def same_class(neighbours: Tensor, queries: Tensor, labels: Tensor) -> float:
 
 
 def pixel_distance(images: Tensor, others: Tensor) -> Tensor:
-    """Return the root mean square difference of pixels for each pair of images: (N,), in the unit of the images."""
+    """Return the root mean square difference of pixels for each pair of images: (N,), in the unit of the images.
+
+    Raises:
+        BadArgument: if they are no float tensors of the same shape (N, ...).
+    """
+    if not all(isinstance(batch, Tensor) and batch.is_floating_point() for batch in (images, others)):
+        raise BadArgument(f"pixel_distance compares float tensors, not {kind_of(images)} and {kind_of(others)}")
+    if images.shape != others.shape or images.ndim < 2:
+        raise BadArgument(f"pairs must have one shape (N, ...), not {tuple(images.shape)} and {tuple(others.shape)}")
     return (images - others).flatten(1).square().mean(1).sqrt()
 
 

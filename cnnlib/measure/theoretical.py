@@ -26,7 +26,7 @@ from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
 from cnnlib.errors import first_line
-from cnnlib.measure.dry_run import first_accepted, on_copy, require_shape, skip_arithmetic
+from cnnlib.measure.dry_run import first_accepted, on_copy, require_network, require_shape, skip_arithmetic
 from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation
 from cnnlib.measure.rendering import per_axis_text, shape_text
 from cnnlib.table import Column, Table
@@ -168,6 +168,7 @@ def receptive_field(model: nn.Module, input_size: tuple[int, int, int] | None = 
 
 
 def _usual_size(model: nn.Module) -> tuple[int, int, int]:
+    require_network(model)
     channels = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
     if size := first_accepted(model, ((channels, side, side) for side in USUAL_SIDES)):
         return size

@@ -13,7 +13,7 @@ from cnnlib import errors
 from cnnlib.models.registry import BadOption
 
 
-class InputTooSmall(errors.CnnlibError, ValueError):
+class InputTooSmall(errors.DoesNotFit):
     """The image is so small that some layer of the network would have no output."""
 
 
@@ -79,6 +79,7 @@ def units_per_stage(depth: int, step: int, others: int = 2) -> int:
     Raises:
         BadOption: if no n gives this depth. The message has the first depths that are possible.
     """
+    errors.require_integers(BadOption, depth=depth)
     units, rest = divmod(depth - others, step)
     if rest or units < 1:
         possible = ", ".join(str(n * step + others) for n in (1, 2, 3))

@@ -44,7 +44,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Published:
-    """One published error, as its source prints it, but for zeros at its end.
+    """One published error, as its source prints it, but for zeros at its end; of a printed accuracy, 100 minus that.
 
     ``value`` is in percent; ``std`` is the spread over trainings that the source prints with it, a standard deviation
     as far as it says; ``protocol`` says over how many, if the source does. ``networks`` is the number of networks whose
@@ -167,10 +167,14 @@ def register(
     name's leading word unless given. The other arguments are the fields of :class:`ModelCard`.
 
     Raises:
-        ValueError: if the name is taken.
+        BadOption: if the name is taken, or has what :func:`create` does not tell apart, or ``build`` makes nothing.
     """
+    if not (isinstance(name, str) and re.match(r"[a-z]", name) and name == _normal(name)):
+        raise BadOption(f"a model's name begins with a small letter and has neither capitals nor _, unlike {name!r}")
+    if not callable(build):
+        raise BadOption(f"build must be a class or function that makes the network, not {build!r}")
     if name in _CARDS:
-        raise ValueError(f"two models are called {name!r}")
+        raise BadOption(f"two models are called {name!r}")
     family = family or re.match(r"[a-z]+", name)[0]
     _CARDS[name] = ModelCard(
         name, build, paper, family, dataset, input_size, parameters, multiply_adds, tuple(published), about
@@ -215,12 +219,14 @@ def create(name: str, **overrides: Any) -> nn.Module:
         return model.build()  # an error would be the model's own
     values = {option: _torch_class(value) for option, value in overrides.items()}
     try:
-        _require_kinds(model, values)
         net = model.build(**values)
+        if wrong := _wrong_kind(model, values):  # which builds a network all the same: "False" is true
+            raise TypeError(wrong)
     except (CnnlibError, torch.OutOfMemoryError):
         raise
     except _IMPOSSIBLE as error:
-        raise BadOption(f"{model.name} cannot be built with {_spelled(overrides)}: {first_line(error)}") from error
+        reason = _wrong_kind(model, values) or first_line(error)
+        raise BadOption(f"{model.name} cannot be built with {_spelled(overrides)}: {reason}") from error
     if empty := [name for name, values in net.named_parameters() if not is_lazy(values) and values.numel() == 0]:
         raise BadOption(f"{model.name} cannot be built with {_spelled(overrides)}: {empty[0]} would hold no numbers")
     return net
@@ -239,11 +245,13 @@ def _torch_class(value: Any) -> Any:
     return getattr(nn, value[3:])
 
 
-def _require_kinds(model: ModelCard, values: Mapping[str, Any]) -> None:
+def _wrong_kind(model: ModelCard, values: Mapping[str, Any]) -> str:
+    """Say which value is of another kind than the option's default, if one is."""
     for option, value in values.items():
         kind, words = _KINDS.get(type(model.options[option]), (object, ""))
         if not isinstance(value, kind) or (isinstance(value, bool) and kind in (numbers.Integral, numbers.Real)):
-            raise TypeError(f"{option} must be {words}")
+            return f"{option} must be {words}"
+    return ""
 
 
 def card(name: str) -> ModelCard:

@@ -6,6 +6,6 @@ weights (:class:`SharedNet`), and returns the best that it saw.
 """
 
 from cnnlib.search.controller import Controller, Policy, Uniform, policy_loss
-from cnnlib.search.loop import WAYS, Effort, Found, Round, Way, search, split
+from cnnlib.search.loop import WAYS, Effort, Found, Round, SearchError, Split, Way, search, split
 from cnnlib.search.shared import SharedNet, network
 from cnnlib.search.space import OPERATIONS, Space, SpaceError

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cnnlib.search.space import Space
+from cnnlib.search.space import Space, SpaceError
 from cnnlib.training.hardware import stream
 
 WEIGHTS, PROPOSALS = 10, 11
@@ -72,7 +72,14 @@ def policy_loss(log_probs: Tensor, rewards: Tensor, baseline: float, entropy_wei
         rewards: of the proposals, (N,).
         baseline: what a proposal usually gets.
         entropy_weight: 0 for none.
+
+    Raises:
+        SpaceError: if there is not one reward for each proposal.
     """
+    if rewards.shape != log_probs.shape:
+        raise SpaceError(
+            f"each proposal has one reward: {tuple(rewards.shape)} do not go with {tuple(log_probs.shape)}"
+        )
     worth = rewards - entropy_weight * log_probs.detach() - baseline
     return -(worth * log_probs).mean()
 

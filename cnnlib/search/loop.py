@@ -73,8 +73,8 @@ class Effort:
         proposals: how many each time.
         candidates: how many cells are compared on all validation images in the end, with shared weights.
         children: how many networks are trained instead, one after the other, with own weights.
-        train: images to train on.
-        validation: other training images, for the rewards.
+        train: images to train on, for :func:`split`; :func:`search` itself takes those of its ``parts``.
+        validation: other training images, for the rewards; likewise.
         channels: as for :func:`cnnlib.search.network`.
 
     Raises:
@@ -179,7 +179,7 @@ def split(data: ImageSet, train: int, validation: int, seed: int = 0) -> Split:
 
     Raises:
         SearchError: if there are too few, or a part is to have none, or a broken number of them.
-        ArgumentError: if ``seed`` is none.
+        ArgumentError: if ``seed`` is no whole number from 0.
     """
     count = len(data.train_labels)
     require_whole(SearchError, 1, train=train, validation=validation)
@@ -222,9 +222,13 @@ def search(
         progress: where to show it; default nowhere.
 
     Raises:
-        SearchError: if there is no such way.
+        SearchError: if there is no such way, or ``parts`` or ``effort`` are of another kind.
+        cnnlib.training.ArgumentError: if ``seed`` is no whole number, 0 or more.
+        cnnlib.training.RecipeError: if a batch has more images than ``parts`` has to train on.
     """
-    if way not in WAYS:
+    if not (isinstance(parts, Split) and isinstance(effort, Effort)):
+        raise SearchError("search needs parts, as split(data, train, validation) makes them, and an Effort")
+    if not isinstance(way, str) or way not in WAYS:
         raise SearchError(f"there is no way {way!r} to search; there are {', '.join(WAYS)}")
     device = settings.device()
     parts = Split(parts.data.to(device), parts.images.to(device), parts.labels.to(device))

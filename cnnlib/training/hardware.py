@@ -136,7 +136,7 @@ def stream(seed: int, *key: int) -> int:
     """Return the seed of an independent stream of random numbers, named by whole numbers.
 
     Raises:
-        ArgumentError: if ``seed`` is none.
+        ArgumentError: if ``seed`` is no whole number from 0.
     """
     return int(np.random.SeedSequence((checked_seed(seed), *key)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 

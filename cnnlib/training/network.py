@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from cnnlib.data import Images
 from cnnlib.measure import BadArgument, DoesNotFit
 from cnnlib.measure.dry_run import on_copy, own_random_numbers, require_fit
-from cnnlib.models import BadOption, card, create
+from cnnlib.models import BadOption, InputTooSmall, card, create
 from cnnlib.models.layers import WithAuxiliary
 from cnnlib.training import hardware
 from cnnlib.training.calls import has_hooks
@@ -152,6 +152,8 @@ def _try_own(module: nn.Module, data: Images) -> None:
     try:
         with torch.no_grad():
             output = on_copy(module, data.image_size, lambda net, images: net.train()(images), batch_size=2)
+    except InputTooSmall:
+        raise
     except (BadArgument, DoesNotFit) as error:
         raise ArgumentError(f"{type(module).__name__} cannot be trained: {error}") from error
     except Exception:  # copying and running it is its own code, which may do anything
@@ -163,6 +165,8 @@ def _try(module: nn.Module, name: str, overrides: Mapping[str, Any], data: Image
     """Try a network on two images without data. Some values build a network that then takes no image."""
     try:
         require_fit(module, data.image_size, batch_size=2, training=True)
+    except InputTooSmall:
+        raise
     except DoesNotFit as error:
         given = ", ".join(f"{key}={value}" for key, value in overrides.items())
         raise BadOption(f"{name} cannot be trained with {given}: {error}") from error

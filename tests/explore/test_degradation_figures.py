@@ -94,6 +94,15 @@ def test_along_the_net_needs_values(lines):
         along_the_net(lines, title="")
 
 
+def test_along_the_net_needs_names_and_spreads_that_fit():
+    """Else names would stand at other layers, and bars at other values."""
+    with pytest.raises(NothingToDraw, match=r"2 ticks need lines of as many values, not of \[2, 3\]"):
+        along_the_net({"a": [1, 2, 3], "b": [4, 5]}, title="", ticks=["x", "y"])
+    for spread in ({"b": [1, 1, 1]}, {"a": [1]}):
+        with pytest.raises(NothingToDraw, match=f"the spread of {next(iter(spread))!r} needs a line of this name"):
+            along_the_net({"a": [1, 2, 3]}, title="", spread=spread)
+
+
 def test_timeline_shows_every_winner_with_its_number():
     figure = ilsvrc_timeline()
     errors, depths = figure.axes

@@ -14,7 +14,7 @@ def test_figure_brings_its_style_and_script():
     assert text.endswith("<p>x</p><script>let a = 1;</script></figure>")
 
 
-@pytest.mark.parametrize("id", ["", "1a", "a b", 'a"', "ä"])
+@pytest.mark.parametrize("id", ["", "1a", "a b", 'a"', "ä", 20])
 def test_bad_id_is_refused(id):
     with pytest.raises(BadId, match="letter"):
         html.figure("", id=id, kind="x")

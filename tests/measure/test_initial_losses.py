@@ -69,6 +69,12 @@ def test_the_first_loss_of_a_training_is_that_of_the_same_seed():
     assert run.history[0].train_loss == pytest.approx(loss, rel=1e-4)
 
 
+def test_what_draws_no_network_is_refused(batch):
+    for wrong in (create("resnet20"), "resnet20"):
+        with pytest.raises(BadArgument, match="draw must be a function that returns a new network"):
+            initial_losses(wrong, *batch)
+
+
 @pytest.mark.parametrize("seeds", [(0, 1, 2), [0]])
 def test_one_network_each_time_is_refused_and_left_alone(batch, seeds):
     net = create("resnet20").eval()

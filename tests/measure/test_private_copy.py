@@ -19,6 +19,7 @@ from cnnlib.measure import (
     block_responses,
     bottleneck_projections,
     channel_weights,
+    count_parameters,
     effective_receptive_field,
     features,
     gradient_correlation,
@@ -253,6 +254,20 @@ def test_a_name_is_no_network():
         BadArgument, match=r"^a network is measured, such as cnnlib.create\('resnet20'\), not 'resnet56'$"
     ):
         layer_table("resnet56", (3, 32, 32))
+
+
+@pytest.mark.parametrize("count", [count_parameters, receptive_field])
+def test_what_is_only_counted_is_a_network_too(count):
+    with pytest.raises(BadArgument, match=r"a network is measured, .* not 'resnet20'"):
+        count("resnet20")
+    with pytest.raises(BadArgument, match="Sequential has lazy layers without shapes; run it once"):
+        count(nn.Sequential(nn.LazyConv2d(4, 3)))
+
+
+@pytest.mark.parametrize("channels", [0, 1.5, "a"])
+def test_the_smallest_input_has_channels(channels):
+    with pytest.raises(BadArgument, match="channels must be"):
+        smallest_input(nn.Conv2d(3, 4, 3), channels)
 
 
 def test_lazy_layers_must_have_seen_an_image():

@@ -118,8 +118,13 @@ def test_what_cannot_be_projected():
     for shape in ((2, 4, 3, 3), (4,), (2, 1, 2, 2), (2, 3), (2, 4, 1)):
         with pytest.raises(BadArgument, match="of a 1x1 convolution"):
             projection(maps, torch.ones(shape))
-    with pytest.raises(BadArgument, match="at least one random projection, not 0"):
-        projection(maps, torch.ones(2, 4), draws=0)
+    for draws in (0, 1.5):
+        with pytest.raises(BadArgument, match=f"at least one random projection, not {draws}"):
+            projection(maps, torch.ones(2, 4), draws=draws)
+    with pytest.raises(BadArgument, match="projection needs two tensors, not a NoneType and"):
+        projection(None, torch.ones(2, 4))
+    with pytest.raises(BadArgument, match="of a 1x1 convolution"):  # of no map: all eigenvalues would be its best
+        projection(maps, torch.ones(0, 4))
     with pytest.raises(BadArgument, match="constant"):
         projection(torch.ones(1, 4, 3, 3), torch.ones(2, 4))
     with pytest.raises(BadArgument, match="constant"):

@@ -10,6 +10,7 @@ from torch import nn
 from cnnlib.measure import (
     BadArgument,
     DoesNotFit,
+    UnknownLayer,
     block_flow,
     block_responses,
     bottleneck_projections,
@@ -41,7 +42,8 @@ WITH_IMAGES = {
     "perceptual_distance": lambda net, images, labels: perceptual_distance(net, images, images, ["stem"]),
 }
 WITH_LABELS = ["block_flow", "channel_weights", "gradient_flow", "head_gradients", "initial_losses", "lesions"]
-WITH_LOSS = ["block_flow", "gradient_flow", "head_gradients", "initial_losses"]
+WITH_CLASSES = ["block_flow", "gradient_flow", "head_gradients", "initial_losses", "lesions"]
+IN_BATCHES = {"channel_weights": channel_weights, "lesions": lesions}
 every = pytest.mark.parametrize("name", WITH_IMAGES)
 
 
@@ -90,6 +92,28 @@ def test_images_must_fit(name):
 
 
 @every
+def test_images_are_brought_to_the_weights(name):
+    """Those that come from NumPy have double precision."""
+    images, labels = batch()
+    net = network(name)
+    results = [WITH_IMAGES[name](net, given, labels) for given in (images, images.double())]
+    if name == "bottleneck_projections":
+        assert results == [{}, {}]
+    elif isinstance(results[0], torch.Tensor):
+        assert torch.equal(*results)
+    else:
+        assert repr(results[0]) == repr(results[1])
+
+
+@pytest.mark.parametrize("name", IN_BATCHES)
+def test_images_at_a_time_are_a_number(name):
+    images, labels = batch()
+    for wrong, said in ((0, "at least 1, not 0"), (1.5, "a whole number, not 1.5")):
+        with pytest.raises(BadArgument, match=f"batch_size must be {said}"):
+            IN_BATCHES[name](network(name), images, labels, batch_size=wrong)
+
+
+@every
 def test_weights_must_have_values(name):
     with pytest.raises(BadArgument, match="is on the device 'meta', without values; make it on another one"):
         WITH_IMAGES[name](network(name).to("meta"), *batch())
@@ -98,15 +122,17 @@ def test_weights_must_have_values(name):
 @pytest.mark.parametrize("name", WITH_LABELS)
 def test_labels_must_be_whole_numbers_one_for_each_image(name):
     images, labels = batch()
-    for wrong in (labels.float(), labels.tolist()):
-        with pytest.raises(BadArgument, match=r"labels must be an int64 tensor, .* not (torch.float32 \(8,\)|a list)"):
+    for wrong in (labels.float(), labels.tolist(), None):
+        with pytest.raises(
+            BadArgument, match=r"labels must be an int64 tensor, .* not (torch.float32 \(8,\)|a list|a NoneType)"
+        ):
             WITH_IMAGES[name](network(name), images, wrong)
     for wrong in (labels[:4], labels[:, None]):
         with pytest.raises(BadArgument, match=r"labels must be of shape \(8,\)|labels of (4|8x1) do not go with"):
             WITH_IMAGES[name](network(name), images, wrong)
 
 
-@pytest.mark.parametrize("name", WITH_LOSS)
+@pytest.mark.parametrize("name", WITH_CLASSES)
 def test_labels_must_be_classes_of_the_network(name):
     images, labels = batch()
     for wrong, said in ((labels + 3, "3 to 10"), (labels - 100, "-100 to -93")):
@@ -123,7 +149,10 @@ def test_the_second_images_of_pairs_are_checked_too():
 def test_a_single_name_is_no_list_of_layers():
     images, _ = batch()
     words = re.escape("layers is a list, even of one: ['stages.0']")
-    with pytest.raises(BadArgument, match=words):
-        gradient_correlation(create("resnet20"), images, "stages.0")
+    for given in ("stages.0", 3):
+        with pytest.raises(BadArgument, match=re.escape(f"layers is a list, even of one: [{given!r}]")):
+            gradient_correlation(create("resnet20"), images, given)
+    with pytest.raises(UnknownLayer, match="no layer \\['stem'\\]"):
+        features(create("resnet20"), images, ["stem"])
     with pytest.raises(BadArgument, match=words):
         perceptual_distance(create("resnet20"), images, images, "stages.0")

@@ -108,6 +108,13 @@ def test_nearest_refuses_what_makes_no_sense():
         nearest(torch.eye(3), torch.tensor([0]), 1, "dot")
     with pytest.raises(BadArgument, match="3 neighbours of 3"):
         nearest(torch.eye(3), torch.tensor([0]), 3)
+    with pytest.raises(BadArgument, match=r"count must be a whole number, not 1.5"):
+        nearest(torch.eye(3), torch.tensor([0]), 1.5)
+    with pytest.raises(BadArgument, match=r"vectors must be a tensor .*, not a ndarray"):
+        nearest(torch.eye(3).numpy(), 0, 1)
+    for wrong in (3, -1, 1.5, [], "all", None, torch.tensor([True, False, True])):
+        with pytest.raises(BadArgument, match="queries must be whole numbers from 0 to 2, not"):
+            nearest(torch.eye(3), wrong, 1)
 
 
 def test_share_of_neighbours_of_the_same_class():
@@ -119,6 +126,10 @@ def test_pixel_distance_is_the_root_mean_square():
     a, b = torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
     b[1, 0, 0, 0] = 2
     assert pixel_distance(a, b).tolist() == [0, 1]
+    with pytest.raises(BadArgument, match=r"one shape \(N, ...\), not \(2, 1, 2, 2\) and \(1, 1, 2, 2\)"):
+        pixel_distance(a, b[:1])  # which would be compared with each
+    with pytest.raises(BadArgument, match=r"compares float tensors, not torch.uint8"):
+        pixel_distance(a.byte(), b.byte())
 
 
 def test_perceptual_distance_is_the_formula(net):

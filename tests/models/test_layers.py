@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.errors import CnnlibError
+from cnnlib.errors import CnnlibError, DoesNotFit
 from cnnlib.models import BadOption, card, create, layers, resnet
 
 
@@ -65,7 +65,8 @@ def test_require_size_names_the_smallest_size():
     layers.require_size(torch.empty(1, 3, 20, 20), 20, "Net")
     with pytest.raises(layers.InputTooSmall, match="Net needs images of at least 20x20 pixels, but these are 64x19"):
         layers.require_size(torch.empty(1, 3, 64, 19), 20, "Net")
-    assert issubclass(layers.InputTooSmall, CnnlibError)
+    assert issubclass(layers.InputTooSmall, DoesNotFit)  # what the functions of cnnlib.measure document
+    assert issubclass(DoesNotFit, CnnlibError)
 
 
 @pytest.mark.parametrize(("name", "side", "smallest"), [("lenet5", 28, 32), ("alexnet-cifar", 14, 15)])

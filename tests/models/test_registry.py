@@ -79,7 +79,6 @@ def test_wrong_option_lists_the_right_ones():
         ("alexnet-cifar", {"width": "abc"}, "width must be a number"),
         ("alexnet-cifar", {"dropout": True}, "dropout must be a number"),
         ("googlenet", {"auxiliary": "False"}, "auxiliary must be True or False"),  # true, as every text
-        ("resnet20", {"shortcut": 3}, "shortcut must be a word"),
         ("scaled-resnet", {"widths": (1, 2)}, "shorter"),
         ("scaled-resnet", {"widths": ()}, "index out of range"),
         ("enas-micro", {"genotype": None}, "no attribute 'normal'"),
@@ -187,6 +186,17 @@ def test_register_makes_a_name_known(own_names):
 def test_a_name_is_registered_once(own_names):
     with pytest.raises(ValueError, match="two models are called 'alexnet'"):
         models.register("alexnet", nn.Linear, **FACTS)
+
+
+@pytest.mark.parametrize("name", ["my_net", "MyNet", "7net", "", 3])
+def test_a_name_is_one_that_is_found_again(own_names, name):
+    with pytest.raises(models.BadOption, match=f"begins with a small letter and .* unlike {name!r}"):
+        models.register(name, nn.Linear, **FACTS)
+
+
+def test_what_makes_no_network_is_not_registered(own_names):
+    with pytest.raises(models.BadOption, match="build must be a class or function that makes the network, not 3"):
+        models.register("my-net", 3, **FACTS)
 
 
 def test_headline_is_the_first_error_of_a_single_network(own_names):

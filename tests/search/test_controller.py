@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from cnnlib.search import Controller, Policy, Space, Uniform, policy_loss
+from cnnlib.search import Controller, Policy, Space, SpaceError, Uniform, policy_loss
 
 TINY = Space(1, ("sep3x3", "max3x3", "identity"))
 
@@ -88,6 +88,12 @@ def test_sampled_gradients_approach_the_exact_one(controller, everything):
     got = torch.tensor([table[tuple(one)] for one in drawn.tolist()])
     estimate = -gradient(policy_loss(said, got, baseline=0.5), controller)
     assert (estimate - exact).norm() < 0.1 * exact.norm()
+
+
+def test_each_proposal_has_one_reward():
+    """Of other shapes each reward would count for each proposal."""
+    with pytest.raises(SpaceError, match=r"each proposal has one reward: \(3, 1\) do not go with \(3,\)"):
+        policy_loss(torch.zeros(3), torch.zeros(3, 1), baseline=0.0)
 
 
 def test_a_baseline_makes_the_gradient_less_noisy(controller, everything):

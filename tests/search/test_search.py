@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from cnnlib.search import WAYS, Effort, Policy, Space, search, split
+from cnnlib.search import WAYS, Effort, Policy, SearchError, Space, search, split
 from cnnlib.search import loop as loop_module
-from cnnlib.search.loop import REWARD_BATCH, SearchError
+from cnnlib.search.loop import REWARD_BATCH
 from cnnlib.training import evaluation, predict
 from cnnlib.training.errors import ArgumentError
 
@@ -248,6 +248,14 @@ def test_a_seed_is_a_whole_number(images):
 def test_an_unknown_way_is_refused(parts):
     with pytest.raises(SearchError, match="there is no way 'evolution' to search; there are nas, random-own, enas"):
         search("evolution", parts, EFFORT)
+    with pytest.raises(SearchError, match=r"there is no way \['nas'\] to search"):
+        search(["nas"], parts, EFFORT)
+
+
+def test_images_that_are_not_split_are_refused(parts):
+    for wrong in ((parts.data, EFFORT), (parts, None)):
+        with pytest.raises(SearchError, match=r"search needs parts, as split\(.*\) makes them, and an Effort"):
+            search("nas", *wrong)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -14,7 +14,7 @@ from cnnlib.models.registry import BadOption
 
 
 class InputTooSmall(errors.DoesNotFit):
-    """The image is so small that some layer of the network would have no output."""
+    """A :class:`cnnlib.measure.DoesNotFit`: the image is so small that some layer would have no output."""
 
 
 @torch.fx.wrap

@@ -8,6 +8,7 @@ principal components, which by construction keep the most, and directions drawn 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ def projection(features: Tensor, weight: Tensor, *, draws: int = 8) -> Projectio
         BadArgument: if the shapes do not fit, there are no pixels, values are not finite, all maps are constant, or
             nothing is drawn.
     """
-    if not isinstance(draws, int) or draws < 1:
+    if not isinstance(draws, Integral) or draws < 1:
         raise BadArgument(f"the yardstick is at least one random projection, not {draws!r}")
     if not (isinstance(features, Tensor) and isinstance(weight, Tensor)):
         raise BadArgument(f"projection needs two tensors, not {kind_of(features)} and {kind_of(weight)}")

@@ -256,7 +256,8 @@ def run_search(options: argparse.Namespace) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise StudyError("a search runs in one process; torchrun is for `train`")
     use_threads(options.threads)
-    budget, _, _ = search.settled(options.budget, options.seeds, options.arms)  # before the data are there
+    # What `run` would refuse as well, but after the data are there.
+    budget, _, _ = search.settled(options.budget, options.seeds, options.arms)
     check_folder(options.out)
     data = load_data("cifar10", progress=not options.quiet)
     _refuse_stand_ins(options, [data])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import cnnlib.data
+from cnnlib.__main__ import main
 from cnnlib.models import create
 from cnnlib.training import Run
 from cnnlib.training import step as step_module
@@ -243,17 +244,21 @@ def test_options_are_refused_before_the_data_are_loaded(cnn, monkeypatch, comman
     assert cnn(*command)[0] == 2
 
 
-@pytest.mark.parametrize("value", ["(1, 2)", "[1, 2]"])
-def test_options_are_written_as_in_json_or_python(value):
-    assert [*_override(f"widths={value}")[1]] == [1, 2]
-    assert [_override(f"auxiliary={word}")[1] for word in ("true", "True", "False", "false")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert _override("activation=nn.Tanh") == ("activation", "nn.Tanh")
-    assert _override("shortcut=A=B") == ("shortcut", "A=B")
+def test_a_folder_for_what_is_drawn_is_refused(capsys):
+    assert main(["train", "resnet20", "--data", "shapes-10", "--root", "."]) == 2
+    assert re.search("error: shapes10 is drawn, .* leave out .*--root", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("[1, 2]", [1, 2]), ("(1, 2)", (1, 2)), ("0.5", 0.5)),
+        *(("true", True), ("True", True), ("false", False), ("False", False)),
+        *(("nn.Tanh", "nn.Tanh"), ("A=B", "A=B")),
+    ],
+)
+def test_options_are_written_as_in_json_or_python(text, value):
+    assert _override(f"option={text}") == ("option", value)
 
 
 def test_options_that_contradict_each_other_are_refused(cnn, capsys):

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from cnnlib.errors import require_integers
+from cnnlib.errors import DoesNotFit, require_integers
 from cnnlib.explore.checks import OutOfRange
 from cnnlib.explore.html import Html, asset, figure, script, tag
 from cnnlib.measure.arithmetic import ConvArithmetic
-from cnnlib.measure.errors import DoesNotFit
 
 RANGES = {
     "size": range(3, 15),

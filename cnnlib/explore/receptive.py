@@ -17,10 +17,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from cnnlib.errors import CnnlibError, require_integers
+from cnnlib.errors import CnnlibError, DoesNotFit, require_integers
 from cnnlib.explore.html import Html, asset, figure, script, tag
 from cnnlib.measure.arithmetic import ConvArithmetic
-from cnnlib.measure.errors import DoesNotFit
 
 SIZES = range(5, 25)
 """Input sizes that the explorer draws."""

@@ -5,6 +5,7 @@ one architecture say so. Counts are those of one image, unless a function takes 
 one multiplication with its addition in a convolution or matrix product, biases left out, as the papers count.
 """
 
+from cnnlib.errors import DoesNotFit
 from cnnlib.measure.allocated import allocated_peak
 from cnnlib.measure.arithmetic import ConvArithmetic, conv_arithmetic, conv_output_size, pool_output_size
 from cnnlib.measure.channels import ChannelWeights, channel_weights
@@ -12,7 +13,7 @@ from cnnlib.measure.convergence import convergence_order
 from cnnlib.measure.distortions import DESTROYS_STRUCTURE, KEEPS_STRUCTURE, blurred, equal_distortions
 from cnnlib.measure.dry_run import smallest_input
 from cnnlib.measure.effective import effective_receptive_field, effective_size, effective_spread
-from cnnlib.measure.errors import BadArgument, DoesNotFit, NotTraceable, UnknownLayer, UnsupportedOperation
+from cnnlib.measure.errors import BadArgument, NotTraceable, UnknownLayer, UnsupportedOperation
 from cnnlib.measure.gradients import BlockFlow, Flow, block_flow, gradient_flow
 from cnnlib.measure.heads import HeadGradient, head_gradients
 from cnnlib.measure.inference import Inference, inference

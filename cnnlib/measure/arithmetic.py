@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from cnnlib.errors import require_whole
-from cnnlib.measure.errors import BadArgument, DoesNotFit
+from cnnlib.errors import DoesNotFit, require_whole
+from cnnlib.measure.errors import BadArgument
 
 Size = int | tuple[int, ...]
 """One number for all axes, or one number an axis: ``(height, width)``."""

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from cnnlib.errors import CnnlibError, first_line, require_whole
-from cnnlib.measure.errors import BadArgument, DoesNotFit, UnknownLayer
+from cnnlib.errors import CnnlibError, DoesNotFit, first_line, require_whole
+from cnnlib.measure.errors import BadArgument, UnknownLayer
 from cnnlib.measure.rendering import shape_text
 
 Result = TypeVar("Result")

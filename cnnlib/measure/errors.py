@@ -5,9 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from cnnlib.errors import CnnlibError, DoesNotFit
-
-__all__ = ["BadArgument", "DoesNotFit", "NotTraceable", "UnknownLayer", "UnsupportedOperation"]
+from cnnlib.errors import CnnlibError
 
 
 class BadArgument(CnnlibError, ValueError):

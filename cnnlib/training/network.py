@@ -152,7 +152,7 @@ def _try_own(module: nn.Module, data: Images) -> None:
     try:
         with torch.no_grad():
             output = on_copy(module, data.image_size, lambda net, images: net.train()(images), batch_size=2)
-    except InputTooSmall:
+    except InputTooSmall:  # it says all of it, and everywhere alike
         raise
     except (BadArgument, DoesNotFit) as error:
         raise ArgumentError(f"{type(module).__name__} cannot be trained: {error}") from error

@@ -144,9 +144,8 @@ def test_cifar_form_takes_another_width_and_dropout():
 
 @pytest.mark.parametrize(("activation", "lr"), [(nn.ReLU, 0.005), (nn.Tanh, 0.02)])
 def test_cifar_form_overfits(activation, lr, overfits):
-    torch.manual_seed(
-        2
-    )  # from here the loss falls in every step; from other starts it jumps, as far as rounding has it
+    # From this start the loss falls in every step. From others it jumps on its way, as far as rounding has it.
+    torch.manual_seed(2)
     overfits(create("alexnet-cifar", activation=activation, dropout=0.0, width=0.5), (3, 32, 32), lr=lr)
 
 

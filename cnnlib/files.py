@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,9 +122,16 @@ def read_json(path: str | Path) -> Any:
         ValueError: if it holds none.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("brackets within brackets, more than Python can follow") from error
+
+
+def _finite(digits: str) -> float:
+    """Return a number; JSON knows neither NaN nor infinity, though Python reads and writes both."""
+    if not math.isfinite(number := float(digits)):
+        raise ValueError(f"{digits} is no finite number")
+    return number
 
 
 def reason(error: Exception) -> str:

@@ -28,8 +28,9 @@ def budget(name: str | None = None) -> str:
     Raises:
         UnknownBudget: if the name is not one of :data:`BUDGETS`.
     """
-    from_environment = not name and os.environ.get("CNNLIB_BUDGET")
-    name = name or from_environment or ("medium" if device().type == "cuda" else "short")
+    from_environment = name in (None, "") and os.environ.get("CNNLIB_BUDGET")
+    if name in (None, ""):
+        name = from_environment or ("medium" if device().type == "cuda" else "short")
     if name not in BUDGETS:
         advice = "set CNNLIB_BUDGET to" if from_environment else "choose"
         raise UnknownBudget(f"unknown budget {name!r}; {advice} one of {', '.join(BUDGETS)}")
@@ -46,8 +47,9 @@ def device(name: torch.device | str | None = None) -> torch.device:
     """
     import torch
 
-    from_environment = not name and os.environ.get("CNNLIB_DEVICE")
-    name = name or from_environment or ("cuda" if torch.cuda.is_available() else "cpu")
+    from_environment = name in (None, "") and os.environ.get("CNNLIB_DEVICE")
+    if name in (None, ""):
+        name = from_environment or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         count = torch.get_device_module(device).device_count()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnlib.files import check_writable, replacing, user_path, write_json
+from cnnlib.files import check_writable, read_json, replacing, user_path, write_json
 
 
 def test_a_full_disk_is_named_and_the_old_content_stays(tmp_path, monkeypatch):
@@ -68,3 +68,13 @@ def test_a_tilde_before_no_user_is_a_name_like_any_other(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of/somebody")
     assert user_path("~/runs") == Path("/home/of/somebody/runs")
     assert user_path("~nobody-of-this-name/runs") == Path("~nobody-of-this-name/runs")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_no_number_is_not_read(tmp_path, number):
+    path = tmp_path / "one.json"
+    path.write_text(f'{{"error": {number}}}')
+    with pytest.raises(ValueError, match=f"{number} is no finite number"):
+        read_json(path)
+    path.write_text('{"error": 1e300}')
+    assert read_json(path) == {"error": 1e300}

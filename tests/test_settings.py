@@ -54,3 +54,14 @@ def test_the_budget_follows_the_device_where_nobody_names_one(kind, expected, mo
 def test_a_device_that_is_no_name_is_one_clear_error():
     with pytest.raises(UnknownDevice, match=r"no device '2\.5' here"):
         cnnlib.device(2.5)
+
+
+def test_nothing_but_no_name_means_the_default(monkeypatch):
+    monkeypatch.setenv("CNNLIB_DEVICE", "cpu")
+    monkeypatch.setenv("CNNLIB_BUDGET", "smoke")
+    assert (cnnlib.device(""), cnnlib.budget("")) == (torch.device("cpu"), "smoke")
+    with pytest.raises(UnknownDevice, match=r"no device '\[\]' here; use cpu"):
+        cnnlib.device([])
+    for name in (0, False):
+        with pytest.raises(UnknownBudget, match=f"unknown budget {name}; choose one of smoke, "):
+            cnnlib.budget(name)

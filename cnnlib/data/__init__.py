@@ -10,7 +10,7 @@ from cnnlib.data.augment import crop_and_flip, normalise, pad
 from cnnlib.data.cifar import NAMES, FileCheck, StandInWarning, cache_folder, data_folder, fetch, load, verify
 from cnnlib.data.download import PATIENT, Limits
 from cnnlib.data.folders import ImageFolders, Images, image_folders
-from cnnlib.data.images import DataError, ImageSet
+from cnnlib.data.images import DataError, ImageError, ImageSet
 from cnnlib.data.poses import JOINTS, PoseSet, poses
 from cnnlib.data.shapes import shapes10
 
@@ -22,6 +22,7 @@ __all__ = [
     "PATIENT",
     "DataError",
     "FileCheck",
+    "ImageError",
     "ImageFolders",
     "ImageSet",
     "Images",

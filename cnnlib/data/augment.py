@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cnnlib.data.images import described
+from cnnlib.data.images import ImageError, described, require_images
 from cnnlib.errors import require_whole
 
 
@@ -29,16 +29,17 @@ def pad(images: Tensor, padding: int = 4, *, value: Sequence[float]) -> Tensor:
         uint8 (N, C, H + 2 padding, W + 2 padding).
 
     Raises:
-        ValueError: if the images have another form, ``padding`` is not a whole number of at least 0, or ``value`` is
+        ImageError: if the images have another form, ``padding`` is not a whole number of at least 0, or ``value`` is
             not one number in [0, 1] a channel.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4:  # floats would be cut to integers without a word
-        raise ValueError(f"images must be uint8 (N, C, H, W), not {described(images)}")
-    require_whole(ValueError, 0, padding=padding)
+    if getattr(images, "dtype", None) != torch.uint8 or images.ndim != 4:  # floats would be cut to integers silently
+        raise ImageError(f"images must be uint8 (N, C, H, W), not {described(images)}")
+    require_whole(ImageError, 0, padding=padding)
     count, _, height, width = images.shape
-    if not all(0 <= level <= 1 for level in value):
-        raise ValueError(f"the colour of the padding is given in [0, 1], not {tuple(value)}")
-    colour = _by_channel(value, images).mul(255).round().to(torch.uint8)
+    levels = _by_channel(value, images)
+    if not ((levels >= 0) & (levels <= 1)).all():
+        raise ImageError(f"the colour of the padding is given in [0, 1], not {tuple(value)}")
+    colour = levels.mul(255).round().to(torch.uint8)
     padded = colour.repeat(count, 1, height + 2 * padding, width + 2 * padding)
     padded[:, :, padding : padding + height, padding : padding + width] = images
     return padded
@@ -56,12 +57,14 @@ def crop_and_flip(padded: Tensor, generator: torch.Generator | None = None, size
         uint8 (N, C, size, size), in channels-last memory format.
 
     Raises:
-        ValueError: if ``size`` is not a whole number of at least 1, or the images are smaller than the window.
+        ImageError: if the images have another form, ``size`` is not a whole number of at least 1, or the images are
+            smaller than the window.
     """
-    require_whole(ValueError, 1, size=size)
+    require_images(padded)
+    require_whole(ImageError, 1, size=size)
     count, _, height, width = padded.shape
     if min(height, width) < size:
-        raise ValueError(f"no {size}x{size} window fits into images of {height}x{width}; pad them first")
+        raise ImageError(f"no {size}x{size} window fits into images of {height}x{width}; pad them first")
     draw = {"device": padded.device, "generator": generator}
     top = torch.randint(height - size + 1, (count, 1), **draw)
     left = torch.randint(width - size + 1, (count, 1), **draw)
@@ -83,14 +86,18 @@ def normalise(images: Tensor, mean: Sequence[float] | Tensor, std: Sequence[floa
         std: C numbers, likewise.
 
     Raises:
-        ValueError: if mean or deviation is not one number a channel.
+        ImageError: if the images have another form, or mean or deviation is not one number a channel.
     """
+    require_images(images)
     return images.to(torch.float32, copy=True).div_(255).sub_(_by_channel(mean, images)).div_(_by_channel(std, images))
 
 
 def _by_channel(values: Sequence[float] | Tensor, images: Tensor) -> Tensor:
     """Return one number a channel as float32 (C, 1, 1) on the device of the images."""
-    tensor = torch.as_tensor(values, dtype=torch.float32, device=images.device)
-    if tensor.shape != images.shape[1:2]:
-        raise ValueError(f"give one number for each of the {images.shape[1]} channels, not {values}")
+    try:
+        tensor = torch.as_tensor(values, dtype=torch.float32, device=images.device)
+    except (TypeError, ValueError):  # no numbers
+        tensor = None
+    if tensor is None or tensor.shape != images.shape[1:2]:
+        raise ImageError(f"give one number for each of the {images.shape[1]} channels, not {values}")
     return tensor.view(-1, 1, 1)

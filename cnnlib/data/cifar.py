@@ -28,7 +28,7 @@ import torch
 
 from cnnlib.data.download import PATIENT, Limits, download
 from cnnlib.data.folders import LAYOUT, Images, image_folders
-from cnnlib.data.images import DataError, ImageSet, channel_statistics
+from cnnlib.data.images import DataError, ImageSet, channel_statistics, require_folder
 from cnnlib.data.shapes import shapes10
 from cnnlib.files import user_path
 from cnnlib.spelling import plain
@@ -217,6 +217,7 @@ def _source(name: str) -> _Source:
 def _strict_folder(root: str | Path | None) -> tuple[Path, str] | None:
     """Return the folder that the user has named, and how; None if the user has left it to us."""
     if root is not None:
+        require_folder(root)
         return user_path(root), "the folder named by root"
     if not (value := os.environ.get("CNNLIB_DATA")):
         return None

@@ -30,20 +30,37 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     commands = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
     cifar = [name for name in NAMES if name != "shapes10"]
 
-    command = commands.add_parser("fetch", help="download into the cache, unless it is there")
-    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=cifar)
+    command = commands.add_parser(
+        "fetch",
+        help="download into the cache, unless it is there",
+        description="Download a data set into the cache, CNNLIB_CACHE or the system's, unless it is there and every "
+        "file has its checksum.",
+    )
+    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=cifar, help="(cifar10)")
     command.add_argument(
         "--patient", action="store_true", help="wait for slow hosts; the original one takes 40 to 60 minutes"
     )
     command.set_defaults(run=_fetch)
 
-    command = commands.add_parser("verify", help="compare every file with its checksum; exit status 1 if one is wrong")
-    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=cifar)
+    command = commands.add_parser(
+        "verify",
+        help="compare every file with its checksum; exit status 1 if one is wrong",
+        description="Compare every file of a data set with its checksum, in CNNLIB_DATA if it is set, else in the "
+        "cache. Nothing is downloaded. The exit status is 1 if a file is missing or damaged.",
+    )
+    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=cifar, help="(cifar10)")
     command.set_defaults(run=_verify)
 
-    command = commands.add_parser("show", help="sizes, classes, mean and deviation, and a picture of samples")
-    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=NAMES)
-    command.add_argument("--out", type=user_path, metavar="FILE.png", help="write samples, a row for each class")
+    command = commands.add_parser(
+        "show",
+        help="sizes, classes, mean and deviation, and a picture of samples",
+        description="Show sizes, classes, mean and deviation of a data set. It is read from CNNLIB_DATA if it is set, "
+        "else from the cache, else downloaded into it; Shapes-10 is shown where it cannot be had.",
+    )
+    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=NAMES, help="(cifar10)")
+    command.add_argument(
+        "--out", type=user_path, metavar="FILE.png", help="write 12 training images of each class, a row for each"
+    )
     command.set_defaults(run=_show)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnlib.data.images import DataError, ImageSet, require_split
+from cnnlib.data.images import DataError, ImageSet, require_folder, require_split
 from cnnlib.errors import require_whole
 from cnnlib.files import user_path
 
@@ -168,6 +168,7 @@ def image_folders(root: str | Path, *, size: int = 224, workers: int | None = No
         DataError: if a folder is missing, a class has no images, the two do not hold the same classes, or a number is
             not a whole one or too small.
     """
+    require_folder(root)
     root = user_path(root).absolute()
     train, test = _listed(root, "train"), _listed(root, "val")
     if train.classes != test.classes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,10 @@ from cnnlib.errors import CnnlibError, require_integers, require_whole
 
 class DataError(CnnlibError, RuntimeError):
     """A data set that is not there, does not verify, could not be downloaded, or cannot give what was asked."""
+
+
+class ImageError(CnnlibError, ValueError):
+    """Images, or an argument of what is done with them, of another form than they must have."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -161,7 +166,9 @@ class ImageSet:
             raise DataError(f"a subset needs at least one training image, not {n}")
         if test is not None and test < 1:
             raise DataError(f"a subset needs at least one test image, not {test}")
-        generator = torch.Generator().manual_seed(seed)
+        if not -(2**63) <= seed < 2**64:
+            raise DataError(f"seed must fit into 64 bits, and {seed} does not")
+        generator = torch.Generator().manual_seed(int(seed))  # PyTorch takes no integer of NumPy
         labels = self.train_labels.cpu()
         each, more = divmod(n, len(self.classes))
         chosen = []
@@ -191,6 +198,12 @@ class ImageSet:
         )
 
 
+def require_folder(root: object) -> None:
+    """Raise :class:`DataError` unless this is a path."""
+    if not isinstance(root, str | os.PathLike):
+        raise DataError(f"root is the path of a folder, a str or a pathlib.Path, not {root!r}")
+
+
 def require_split(split: object) -> None:
     """Raise :class:`DataError` unless this is the name of a split."""
     if split not in ("train", "test"):
@@ -210,6 +223,14 @@ def channel_statistics(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[f
     return tuple(mean.tolist()), tuple(variance.sqrt().tolist())
 
 
-def described(tensor: torch.Tensor) -> str:
-    """Return type and shape, such as "uint8 (60, 3, 32, 32)"."""
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+def require_images(images: object) -> None:
+    """Raise :class:`ImageError` unless this is a tensor (N, C, H, W)."""
+    if not isinstance(images, torch.Tensor) or images.ndim != 4:
+        raise ImageError(f"images must be a tensor (N, C, H, W), not {described(images)}")
+
+
+def described(value: object) -> str:
+    """Return type and shape of a tensor, such as "uint8 (60, 3, 32, 32)", and the type of what is none."""
+    if not isinstance(value, torch.Tensor):
+        return f"a {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"

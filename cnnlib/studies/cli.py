@@ -24,6 +24,7 @@ EXAMPLES = """examples:
 Of several studies each arm trains once before any trains a second time.
 The table shows the trainings of this command; that of all in the folder: python -m cnnlib compare NAME --out DIR
 The same command again skips what is finished and continues what was broken off.
+With Shapes-10 in the place of CIFAR give a folder of its own (--out): `compare` refuses one with such records.
 """
 SEARCH_EXAMPLES = """examples:
   python -m cnnlib search --budget short                    every way to search, every seed
@@ -43,7 +44,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     )
     study.add_argument("names", metavar="NAME", nargs="*", help="of a study; without any they are listed")
     study.add_argument("--all", action="store_true", help="run every study that has the budget")
-    _add_common(study)
+    _add_common(study, "of one study, as its table and `compare` call them; default: all")
     study.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, on one GPU (1)")
     study.set_defaults(run=run_study)
 
@@ -67,17 +68,22 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         epilog=SEARCH_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_common(search)
+    _add_common(search, "of none, random-own, nas, random-shared and enas; default: all")
     search.set_defaults(run=run_search)
 
     speed = subparsers.add_parser(
         "speed",
         help="time layers and networks on this device and record it",
         description="Time dense and separable convolutions of several widths and batch sizes, and training steps of "
-        "small networks: about a minute on a GPU, five on two cores.",
+        "small networks: about a minute on a GPU, five on two cores. The networks train on CIFAR-10, which is "
+        "downloaded if it is not there; --layers-only needs no data.",
     )
     speed.add_argument(
-        "--out", type=user_path, default=Path("runs/speed.json"), metavar="FILE", help="(runs/speed.json)"
+        "--out",
+        type=user_path,
+        default=Path("runs/speed.json"),
+        metavar="FILE",
+        help="the record; one that is there is replaced (runs/speed.json)",
     )
     speed.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1; default: CNNLIB_DEVICE, else a GPU if there is one"
@@ -89,14 +95,14 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
     speed.set_defaults(run=run_speed)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_common(parser: argparse.ArgumentParser, arms: str) -> None:
     parser.add_argument(
         "--budget",
         metavar="B",
         help="smoke, short, medium or full; default: CNNLIB_BUDGET, else medium with a GPU and short without",
     )
     parser.add_argument("--seeds", type=int, nargs="+", metavar="K", help="default: those of the budget")
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help=arms)
     parser.add_argument(
         "--out",
         type=user_path,
@@ -301,7 +307,7 @@ def run_speed(options: argparse.Namespace) -> None:
     use_hardware(options)
     check_folder(options.out.parent)
     check_writable(options.out)
-    data = None if options.layers_only else load_data("cifar10", progress=False)
+    data = None if options.layers_only else load_data("cifar10", progress=True)
     speed = measure_speed(data, device=options.device, precision=options.precision, rounds=options.rounds)
     for batch_size in BATCHES:
         for work in PASSES:

@@ -111,9 +111,12 @@ def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool =
         study: the study.
         live: records of one budget.
         other_budgets: add the records of the other budgets too, to set all lengths side by side.
+
+    Raises:
+        StudyError: if one is of another study, or is no record.
     """
     require_study("with_recorded", study)
-    live = require_records("with_recorded", live)
+    live = require_records("with_recorded", live, study)
     if not live:
         return []
     first = live[0].run

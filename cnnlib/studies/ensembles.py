@@ -55,8 +55,9 @@ class Ensemble:
             values = read_json(path)
             found = cls(**values | {"seeds": tuple(values["seeds"]), "alone": tuple(values["alone"])})
             found.networks  # noqa: B018  (which fails if they are not as many as their errors)
+            str(found)  # which fails if a value is of another kind
             return found
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, StudyError) as error:
             raise RecordError(
                 f"{path} holds no ensemble ({error}); delete it if it is there, and run the study with all seeds"
             ) from error
@@ -138,6 +139,9 @@ def require_networks(runs: Iterable[Run]) -> None:
     Raises:
         StudyError: if one has none.
     """
+    runs = [*runs]
+    if wrong := [run for run in runs if not hasattr(run, "module")]:
+        raise StudyError(f"networks come with runs, as record.run is one, not with a {type(wrong[0]).__name__}")
     if any(run.module is None for run in runs):
         raise StudyError("a run read from a file has no network: train it in this session, or keep its checkpoint")
 

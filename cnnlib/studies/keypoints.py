@@ -27,7 +27,8 @@ from cnnlib.studies.errors import StudyError
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.studies.study import require_sequences
 from cnnlib.table import Column, Table
-from cnnlib.training import Progress
+from cnnlib.training import Progress, hardware
+from cnnlib.training.errors import check_at_least
 
 WIDTH = 32
 DILATIONS = (3, 2, 1)
@@ -189,7 +190,11 @@ def train(arm: str, figures: PoseSet, test: PoseSet, steps: int, seed: int = 0, 
 
     Raises:
         StudyError: if there is no such arm.
+        ArgumentError: if ``steps`` is not a positive whole number, or the seed is negative.
+        UnknownBudget: if there is no such budget.
     """
+    check_at_least(1, steps=steps)
+    seed, budget = hardware.checked_seed(seed), settings.budget(budget)
     device = settings.device()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

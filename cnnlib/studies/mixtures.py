@@ -89,8 +89,9 @@ class Mixtures:
             )
             found = cls(**values | {"mixtures": mixtures})
             found.networks  # noqa: B018  (which fails if they are not as many as their errors)
+            str(found)  # which fails if a value is of another kind
             return found
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, StudyError) as error:
             raise RecordError(
                 f"{path} holds no averages of networks ({error}); delete it if it is there, and run the study with all "
                 "arms and seeds"

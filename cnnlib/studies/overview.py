@@ -16,7 +16,7 @@ from cnnlib.studies import equal_time
 from cnnlib.studies.comparison import IMAGE, MEASURES, NOTHING
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.families import inside
-from cnnlib.studies.record import Record, in_order
+from cnnlib.studies.record import Record, in_order, require_records
 from cnnlib.studies.statistics import summarise
 from cnnlib.studies.study import Arm, Study, require_study
 from cnnlib.table import Column, Table
@@ -40,9 +40,11 @@ def overview(study: Study, records: Sequence[Record], budget: str | None = None)
         budget: of these records only; by default the longest that there are.
 
     Raises:
-        StudyError: if there are none, or the study has another probe, or one of them has none.
+        StudyError: if there are none, or one is of another study, or the study has another probe, or one of them has
+            none.
     """
     require_study("overview", study)
+    records = require_records("overview", records, study)
     budgets = {record.run.budget for record in records}
     budget = budget or max(budgets, key=BUDGETS.index, default=None)
     records = in_order(study, [record for record in records if record.run.budget == budget])
@@ -118,7 +120,12 @@ def first_to_last(records: Sequence[Record], when: str) -> float:
     Args:
         records: with the probe of :func:`cnnlib.studies.families.inside`.
         when: ``"initial"`` or ``"trained"``.
+
+    Raises:
+        StudyError: if there are none.
     """
+    if not records:
+        raise StudyError("a mean needs at least one record")
     logs = []
     for record in records:
         rows = [row["gradient"] for row in convolutions(getattr(record.probe, when)["flow"])]

@@ -12,7 +12,7 @@ from cnnlib.data import ImageSet
 from cnnlib.files import read_json, user_path, write_json
 from cnnlib.spelling import plain
 from cnnlib.studies.errors import RecordError, StudyError
-from cnnlib.studies.schemas import RECORD, validate
+from cnnlib.studies.schemas import RECORD, validate, what_to_do
 from cnnlib.studies.study import Study, require_study
 from cnnlib.training import Run
 from cnnlib.training.recipe import WORDS
@@ -65,7 +65,7 @@ class Record:
             probe = Probed(**content["probe"]) if "probe" in content else None
             return cls(study=content["study"], arm=content["arm"], run=Run.from_dict(content["run"]), probe=probe)
         except (ValueError, OSError, RecordError) as error:
-            raise RecordError(f"{path} holds no record of a study ({error}); delete it or fetch it again") from error
+            raise RecordError(f"{path} holds no record of a study ({error}); {what_to_do(error)}") from error
 
 
 def file_name(budget: str, arm: str, seed: int, stand_in: str | None = None) -> str:
@@ -110,8 +110,8 @@ def check(record: Record, study: Study, path: Path, images: ImageSet | None = No
     words = WORDS
     if study.equal_time:  # each machine has its own lengths, but for this arm's
         words = (*WORDS, "iterations", "epochs")
-        if record.arm == study.equal_time:
-            expected["steps"], found["steps"] = scale.recipe(arm.recipe).steps(run.train_images), run.steps
+    if study.equal_time in (None, record.arm):
+        expected["steps"], found["steps"] = scale.recipe(arm.recipe).steps(run.train_images), run.steps
     refuse_different(path, f"the study {study.name!r}", found, expected, words)
 
 
@@ -164,17 +164,20 @@ def in_order(study: Study, records: Iterable[Record]) -> list[Record]:
     return sorted(records, key=lambda r: (arms.index(r.arm), settings.BUDGETS.index(r.run.budget), r.run.seed))
 
 
-def require_records(function: str, records: object) -> list[Record]:
+def require_records(function: str, records: object, study: Study | None = None) -> list[Record]:
     """Return what a function was given for records as a list.
 
     Raises:
-        StudyError: if it is no sequence of records, such as one by itself.
+        StudyError: if it is no sequence of records, such as one by itself, or one is not of the ``study``.
     """
     if isinstance(records, Record) or not isinstance(records, Iterable):
         raise StudyError(f"{function} needs a list of records, even of one, not a {type(records).__name__} alone")
     given = [*records]
     if wrong := [one for one in given if not isinstance(one, Record)]:
         raise StudyError(f"{function} needs records, as cnnlib.studies.run returns them, not {wrong[0]!r}")
+    if foreign := [one for one in given if study and (one.study != study.name or one.arm not in study.arms)]:
+        one = foreign[0]
+        raise StudyError(f"{function} needs records of {study.name!r}, not of {one.study!r}, arm {one.arm!r}")
     return given
 
 
@@ -206,6 +209,6 @@ def refuse_stand_in(run: Run, path: Path) -> None:
     """
     if run.stands_in_for:
         raise RecordError(
-            f"{path} was measured on {run.data}, which stood in for {run.stands_in_for}; "
-            "such results are shown where they were measured and kept nowhere"
+            f"{path} was measured on {run.data}, which stood in for {run.stands_in_for}: only the command that trains "
+            "shows such results. Delete it, or move it to another folder, and the other records can be read"
         )

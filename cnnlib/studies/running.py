@@ -17,7 +17,7 @@ from cnnlib.studies.ensembles import Ensemble, ensemble, ensemble_name
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.mixtures import Mixtures, mix, mixtures_name
 from cnnlib.studies.queue import Task, check_jobs, in_hand, work_off
-from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records, refuse_none
+from cnnlib.studies.record import SHIPPED, Probed, Record, check, file_name, load_records, refuse_misnamed, refuse_none
 from cnnlib.studies.study import Arm, Study, require_sequences, require_study
 from cnnlib.training import Progress, Run, fit, hardware
 from cnnlib.training.engine import finished_network
@@ -266,7 +266,10 @@ def load_mixtures(study: Study, budget: str | None = None, folder: str | Path | 
     require_study("load_mixtures", study)
     if not study.mixed:
         raise StudyError(f"the study {study.name!r} averages no kinds of networks")
-    return Mixtures.load(user_path(folder or SHIPPED) / study.name / mixtures_name(settings.budget(budget)))
+    path = user_path(folder or SHIPPED) / study.name / mixtures_name(settings.budget(budget))
+    found = Mixtures.load(path)
+    refuse_misnamed(path, mixtures_name(found.budget, found.data if found.stands_in_for else None))
+    return found
 
 
 def _stand_in(data: ImageSet) -> str | None:
@@ -283,9 +286,11 @@ def load_ensemble(study: Study, budget: str | None = None, folder: str | Path | 
     require_study("load_ensemble", study)
     if not study.ensemble:
         raise StudyError(f"the study {study.name!r} averages no networks")
-    return Ensemble.load(
-        user_path(folder or SHIPPED) / study.name / ensemble_name(study.ensemble, settings.budget(budget))
-    )
+    path = user_path(folder or SHIPPED) / study.name / ensemble_name(study.ensemble, settings.budget(budget))
+    found = Ensemble.load(path)
+    stand_in = found.data if found.stands_in_for else None
+    refuse_misnamed(path, ensemble_name(study.ensemble, found.budget, stand_in))
+    return found
 
 
 def publish(study: Study, budget: str, folder: str | Path, *, destination: str | Path | None = None) -> list[Path]:
@@ -297,6 +302,7 @@ def publish(study: Study, budget: str, folder: str | Path, *, destination: str |
             may be missing.
     """
     require_study("publish", study)
+    budget = settings.budget(budget)
     source = user_path(folder) / study.name
     records = load_records(study, budget, folder)
     refuse_none(records, source, budget)

@@ -19,13 +19,38 @@ RECORD = "record.schema.json"
 SEARCH = "search.schema.json"
 
 
+class OtherFormat(RecordError):
+    """A record that another version of the package wrote."""
+
+
+def refuse_other_format(content: Any, known: int) -> None:
+    """Tell a record of another version from a damaged one.
+
+    Raises:
+        OtherFormat: if the content says that it is of another format than ``known``.
+    """
+    found = content.get("format", known) if isinstance(content, dict) else known
+    if isinstance(found, int) and found != known:
+        raise OtherFormat(f"$.format: {known} was expected, not {found}")
+
+
+def what_to_do(error: Exception) -> str:
+    """Say what to do with a file of which reading ended in an error: hours of training are not to be thrown away."""
+    if isinstance(error, OtherFormat):
+        return "read it with the version of cnnlib that wrote it, or move it elsewhere and run again"
+    return "delete it or fetch it again"
+
+
 def validate(content: Any, schema: str) -> None:
     """Check values of JSON against a schema, ``RECORD`` or ``SEARCH``.
 
     Raises:
+        OtherFormat: if another version of the package wrote them.
         RecordError: naming the value that does not fit, and why.
     """
-    if error := best_match(_validator(schema).iter_errors(content)):
+    validator = _validator(schema)
+    refuse_other_format(content, validator.schema["properties"]["format"]["const"])
+    if error := best_match(validator.iter_errors(content)):
         raise RecordError(f"{error.json_path}: {shorten(error.message, 200)}")
 
 

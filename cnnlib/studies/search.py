@@ -25,7 +25,7 @@ from cnnlib.studies.comparison import NOTHING, comparable, refuse_twice, verdict
 from cnnlib.studies.errors import RecordError, StudyError
 from cnnlib.studies.queue import Task, in_hand, work_off
 from cnnlib.studies.record import SHIPPED, file_name, refuse_different, refuse_misnamed, refuse_none, refuse_stand_in
-from cnnlib.studies.schemas import SEARCH, validate
+from cnnlib.studies.schemas import SEARCH, validate, what_to_do
 from cnnlib.studies.statistics import LEGEND, summarise
 from cnnlib.studies.study import require_sequences
 from cnnlib.table import Column, Table
@@ -194,7 +194,7 @@ class SearchRun:
                 }
             )
         except (ValueError, OSError, TypeError, CnnlibError) as error:
-            raise RecordError(f"{path} holds no record of a search ({error}); delete it or fetch it again") from error
+            raise RecordError(f"{path} holds no record of a search ({error}); {what_to_do(error)}") from error
 
 
 def _found_as_dict(found: Found) -> dict[str, Any]:
@@ -227,6 +227,9 @@ def check(run: SearchRun, path: Path, images: ImageSet | None = None) -> None:
     scale = SCALES[run.budget]
     expected = dataclasses.asdict(scale.effort) | {f"recipe.{k}": v for k, v in scale.recipe.as_dict().items()}
     found = dataclasses.asdict(run.effort) | {f"recipe.{k}": v for k, v in run.run.recipe.as_dict().items()}
+    for word in ("seed", "budget"):
+        expected[word], found[word] = getattr(run, word), getattr(run.run, word)
+    expected["final steps"], found["final steps"] = scale.recipe.steps(run.run.train_images), run.run.steps
     if images:
         expected["train_images"], found["train_images"] = len(images.train_labels), run.run.train_images
         expected["test_images"], found["test_images"] = len(images.test_labels), run.run.test.n
@@ -307,6 +310,8 @@ def run(
         RecordError: if a record in the folder is not of the search as it is now; nothing is searched then.
         Interrupted: after Ctrl-C. A search that is broken off begins anew.
     """
+    if not isinstance(data, ImageSet | None):
+        raise StudyError(f"run needs images, such as cnnlib.load_data('cifar10'), not {data!r}")
     budget, seeds, arms = settled(budget, seeds, arms)
     scale = SCALES[budget]
     folder = user_path(folder) if folder else None
@@ -336,9 +341,11 @@ def settled(
 
     Raises:
         StudyError, ArgumentError: as :func:`run`.
+        UnknownBudget, UnknownDevice: if the setting in force is none.
     """
     require_sequences(seeds, arms)
     budget = settings.budget(budget)
+    settings.device()  # refused once and now, not once for each search
     if unknown := [arm for arm in arms or () if arm not in ARMS]:
         raise StudyError(f"there is no way {unknown[0]!r} to search; there are {', '.join(ARMS)}")
     seeds = map(hardware.checked_seed, SCALES[budget].seeds if seeds is None else seeds)

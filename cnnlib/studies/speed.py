@@ -19,9 +19,11 @@ from torch import nn
 
 from cnnlib import settings
 from cnnlib.data import ImageSet
+from cnnlib.errors import CnnlibError
 from cnnlib.files import read_json, user_path, write_json
 from cnnlib.measure import multiply_adds
 from cnnlib.studies.errors import RecordError, StudyError
+from cnnlib.studies.schemas import refuse_other_format, what_to_do
 from cnnlib.table import Column, Table
 from cnnlib.training import StepTimes, hardware, step_times
 from cnnlib.training.bench import Limits, limits
@@ -172,20 +174,26 @@ class Speed:
         """
         try:
             content = read_json(path)
-            if content.pop("format") != FORMAT:
-                raise RecordError(f"this is format {FORMAT}")
+            refuse_other_format(content, FORMAT)
+            del content["format"]
             nets = content.pop("nets")
-            return cls(
+            found = cls(
                 limits=Limits(**content.pop("limits")),
                 layers=tuple(LayerTime(**{**row, "seconds": tuple(row["seconds"])}) for row in content.pop("layers")),
                 nets=nets and _step_times(nets),
                 **content,
             )
-        except (ValueError, OSError, KeyError, TypeError, AttributeError, RecordError) as error:
-            raise RecordError(f"{path} holds no record of times ({error}); delete it or fetch it again") from error
+            for batch_size, work in {(row.batch_size, row.work) for row in found.layers}:
+                str(found.table(batch_size, work))  # which fails if a value is missing, or of another kind
+            str(found.nets)
+            return found
+        except (ValueError, OSError, KeyError, TypeError, AttributeError, ZeroDivisionError, CnnlibError) as error:
+            raise RecordError(f"{path} holds no record of times ({error}); {what_to_do(error)}") from error
 
 
 def _step_times(content: dict) -> StepTimes:
+    if not content["seconds"]:
+        raise RecordError("times of no network")
     return StepTimes(
         hardware=content["hardware"],
         batch_size=content["batch_size"],
@@ -343,7 +351,11 @@ def measure_speed(
     Raises:
         ArgumentError, UnknownDevice: as :func:`layer_times`.
     """
-    check_at_least(1, rounds=rounds)  # before the first measurement, and not after it
+    if not isinstance(data, ImageSet | None):  # before the first measurement, and not after it
+        raise ArgumentError(f"data must be images, such as cnnlib.load_data('cifar10'), or None, not {data!r}")
+    check_at_least(1, rounds=rounds, batch_size=batch_size)
+    if data and batch_size > (there := len(data.train_labels)):
+        raise ArgumentError(f"{data.name} has {there:,} training images, too few for batch_size={batch_size}")
     device = settings.device(device)
     precision = hardware.precision(device, precision)
     return Speed(

@@ -17,6 +17,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from typing import TypeVar
 
 import numpy as np
@@ -54,8 +55,9 @@ def summarise(values: Sequence[float]) -> Summary:
     Raises:
         StudyError: if there are no values, or one of them is no number.
     """
-    if not len(values) or not all(map(math.isfinite, values)):
-        raise StudyError(f"a mean needs at least one finite value, and only such, not {[*values]}")
+    values = [*values]
+    if not values or not all(isinstance(value, Real) and math.isfinite(value) for value in values):
+        raise StudyError(f"a mean needs at least one finite value, and only such, not {values}")
     n, mean = len(values), statistics.fmean(values)
     if n == 1:
         return Summary(1, mean, None, None)

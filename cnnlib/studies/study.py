@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,9 +195,10 @@ def require_sequences(seeds: Sequence[int] | None, arms: Sequence[str] | None) -
     Raises:
         StudyError: if it is.
     """
-    if isinstance(seeds, int) or isinstance(arms, str):
-        given = f"seeds=[{seeds}]" if isinstance(seeds, int) else f"arms=[{arms!r}]"
-        raise StudyError(f"seeds and arms are sequences, even of one: {given}")
+    for what, given in (("seeds", seeds), ("arms", arms)):
+        if given is not None and (isinstance(given, str) or not isinstance(given, Collection)):
+            written = f"list({given!r})" if isinstance(given, Iterator) else f"[{given!r}]"
+            raise StudyError(f"seeds and arms are sequences, even of one: {what}={written}")
     for what, given in (("seed", seeds), ("arm", arms)):
         if given is not None and not len(given):
             raise StudyError(f"give at least one {what}, or leave {what}s out for all that there are")

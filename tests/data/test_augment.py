@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnlib.data import crop_and_flip, normalise, pad
+from cnnlib.data import ImageError, crop_and_flip, normalise, pad
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -141,3 +141,23 @@ def test_padding_and_windows_are_whole_numbers_of_pixels():
 def test_each_image_of_a_batch_has_a_crop_and_a_flip_of_its_own():
     drawn = zip(*read_off(crop_and_flip(coordinates(200, 40), seeded(0))), strict=True)
     assert [len(set(values)) for values in drawn] == [9, 9, 2]
+
+
+@pytest.mark.parametrize("value", [None, 0.5, "red", (1, 0, "x")])
+def test_a_colour_is_a_number_for_each_channel(value):
+    for use in (lambda images: pad(images, value=value), lambda images: normalise(images, (0.5,) * 3, value)):
+        with pytest.raises(ImageError, match="one number for each of the 3 channels, not"):
+            use(coordinates(2, 32))
+
+
+def test_what_is_no_batch_of_images_is_described():
+    images = coordinates(2, 32)
+    for use in (crop_and_flip, lambda images: normalise(images, (0.5,) * 3, (0.5,) * 3)):
+        with pytest.raises(ImageError, match=r"must be a tensor \(N, C, H, W\), not uint8 \(3, 32, 32\)"):
+            use(images[0])
+        with pytest.raises(ImageError, match="not a ndarray"):
+            use(images.numpy())
+    with pytest.raises(ImageError, match=r"must be uint8 \(N, C, H, W\), not a list"):
+        pad([[0]], value=(0.5,) * 3)
+    with pytest.raises(ImageError, match=r"given in \[0, 1\], not \(nan"):
+        pad(images, value=(float("nan"), 0.5, 0.5))

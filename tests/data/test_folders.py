@@ -257,3 +257,9 @@ def test_as_many_classes_of_other_names_are_not_the_same(root):
     (root / "val" / "bee").rename(root / "val" / "dog")
     with pytest.raises(DataError, match=r"train has a class 'bee' that .*val has not"):
         image_folders(root)
+
+
+def test_a_root_that_is_no_path_is_explained():
+    for read_folder in (image_folders, lambda root: load("cifar10", root)):
+        with pytest.raises(DataError, match=r"root is the path of a folder, a str or a pathlib\.Path, not 3"):
+            read_folder(3)

@@ -154,3 +154,10 @@ def test_a_subset_is_the_same_on_every_machine(data):
     place = {image.numpy().tobytes(): number for number, image in enumerate(data.train_images)}
     places = [place[image.numpy().tobytes()] for image in data.subset(50).train_images]
     assert places[:8] == [1, 9, 18, 21, 31, 34, 45, 52]
+
+
+def test_a_seed_may_be_numpys_and_has_64_bits(data):
+    assert torch.equal(data.subset(20, np.int64(3)).train_labels, data.subset(20, 3).train_labels)
+    for seed in (2**64, -(2**63) - 1):
+        with pytest.raises(DataError, match=f"seed must fit into 64 bits, and {seed} does not"):
+            data.subset(20, seed)

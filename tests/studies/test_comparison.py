@@ -398,7 +398,7 @@ def test_what_cannot_be_an_ensemble(data, records):
             ensemble([first, dataclasses.replace(second, **{what: other})], data)
 
 
-@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")]])
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")], ["a"], [None]])
 def test_a_mean_needs_finite_values(values):
     with pytest.raises(StudyError, match="at least one finite value"):
         summarise(values)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.studies import StudyError, fuse
+from cnnlib.studies import Record, StudyError, fuse
 
 
 class Says(nn.Module):
@@ -92,3 +92,9 @@ def test_probabilities_are_averaged_and_not_logits(four):
     answers = {"a": (0.0, 1.0), "b": (0.0, 1.0), "c": (3.0, 0.0)}
     fusion = fuse({name: run(first, *rest) for name, first in answers.items()}, four)
     assert fusion.fused[-1].error == 25.0
+
+
+def test_records_are_not_taken_for_runs(runs, four):
+    records = {name: Record("test", name, run) for name, run in runs.items()}
+    with pytest.raises(StudyError, match=r"networks come with runs, as record\.run is one, not with a Record"):
+        fuse(records, four)

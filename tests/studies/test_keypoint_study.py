@@ -9,7 +9,9 @@ import torch
 from cnnlib.data import poses
 from cnnlib.data.poses import JOINTS, SIDE
 from cnnlib.measure import count_parameters
+from cnnlib.settings import UnknownBudget
 from cnnlib.studies import StudyError, keypoints
+from cnnlib.training import ArgumentError
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +178,16 @@ def test_the_wanted_bell_has_a_deviation_of_one_cell():
 
 def test_each_image_has_deviation_1(figures):
     torch.testing.assert_close(keypoints.as_input(figures.images).std((1, 2, 3)), torch.ones(32))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"steps": 0}, ArgumentError, "steps must be at least 1"),
+        ({"seed": -1}, ArgumentError, "seed"),
+        ({"budget": "long"}, UnknownBudget, "unknown budget 'long'"),
+    ],
+)
+def test_what_makes_no_training_is_refused(figures, wrong, error, said):
+    with pytest.raises(error, match=said):
+        keypoints.train(next(iter(keypoints.ARMS)), figures, figures, **{"steps": 1, **wrong})

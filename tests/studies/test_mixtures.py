@@ -116,6 +116,16 @@ def test_averages_of_other_than_their_networks_are_damaged(networks, four, tmp_p
         Mixtures.load(path)
 
 
+@pytest.mark.parametrize(
+    "change", [{"images": "many"}, {"mixtures": [{"arms": [], "seeds": [], "alone": [], "error": 1, "all_wrong": 1}]}]
+)
+def test_averages_that_make_no_table_are_damaged(networks, four, tmp_path, change):
+    path = mix("test", networks, four).save(tmp_path / "mixtures.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RecordError, match=r"mixtures.json holds no averages of networks \(.*delete it"):
+        Mixtures.load(path)
+
+
 def test_what_cannot_be_averaged_is_refused(networks, four):
     with pytest.raises(StudyError, match="at least two networks, and there are 1"):
         mix("test", networks[:1], four)

@@ -85,7 +85,9 @@ def test_what_cannot_be_shown_is_refused(data):
     with pytest.raises(StudyError, match="there are no such records"):
         overview(study, [])
     with pytest.raises(StudyError, match="probe measures"):
-        overview(study, [SimpleNamespace(probe=None, arm="ResNet-20", run=SimpleNamespace(budget="smoke", seed=0))])
+        overview(study, [dataclasses.replace(load_records(study, "short")[0], probe=None)])
+    with pytest.raises(StudyError, match="at least one record"):
+        first_to_last([], "initial")
     for name in ("degradation", "lesions", "kernel-stacks"):
         with pytest.raises(StudyError, match=rf"families\.inside\); '{name}' has another, or none"):
             overview(find_study(name), load_records(find_study(name), "short"))

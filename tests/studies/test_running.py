@@ -10,6 +10,7 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
@@ -434,6 +435,9 @@ def test_a_record_of_another_test_is_refused(study, data, tmp_path):
         ({"seeds": []}, "give at least one seed, or leave seeds out for all that there are"),
         ({"arms": ()}, "give at least one arm, or leave arms out"),
         ({"data": "shapes10"}, r"run needs images, such as cnnlib.load_data\('cifar10'\), not 'shapes10'"),
+        ({"seeds": np.int64(3)}, r"even of one: seeds=\[np.int64\(3\)\]"),
+        ({"seeds": 1.5}, r"even of one: seeds=\[1.5\]"),
+        ({"arms": iter(["wide"])}, r"even of one: arms=list\(<list_iterator"),
     ],
 )
 def test_arguments_of_another_kind_are_explained(study, data, arguments, message):
@@ -455,6 +459,14 @@ def test_several_studies_are_a_sequence_of_studies(study):
         run_studies(study)
     with pytest.raises(StudyError, match="run_studies needs a study, not 'degradation'"):
         run_studies(["degradation"])
+
+
+@pytest.mark.parametrize("foreign", [{"study": "other"}, {"arm": "narrower"}])
+@pytest.mark.parametrize("function", [with_recorded, overview])
+def test_records_of_another_study_are_refused(study, data, function, foreign):
+    records = [dataclasses.replace(record, **foreign) for record in go(study, data, seeds=[0], arms=["wide"])]
+    with pytest.raises(StudyError, match=rf"{function.__name__} needs records of 'test', not of .*'(other|narrower)'"):
+        function(study, records)
 
 
 def test_a_study_that_averages_nothing_has_no_averages(study):
@@ -681,6 +693,24 @@ def test_a_record_of_the_study_as_it_was_is_refused(study, data, tmp_path, chang
             go(changed, data, folder=tmp_path, seeds=[0], arms=["narrow"])
 
 
+def test_a_record_of_another_length_is_refused(study, data, tmp_path):
+    (record,) = go(study, data, seeds=[0], arms=["narrow"])
+    for steps in (3, 5):
+        dataclasses.replace(record, run=dataclasses.replace(record.run, steps=steps)).save(tmp_path)
+        with pytest.raises(RecordError, match=f"steps is {steps}, not 4"):
+            load_records(study, folder=tmp_path)
+
+
+def test_a_record_of_another_version_is_not_to_be_deleted(study, data, tmp_path):
+    (record,) = go(study, data, seeds=[0], arms=["narrow"])
+    path = record.save(tmp_path)
+    for change, advice in (({"format": 2}, "read it with the version of cnnlib that wrote it"), ({"arm": 3}, "delete")):
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        with pytest.raises(RecordError, match=rf"holds no record of a study \(.*\); {advice}"):
+            load_records(study, folder=tmp_path)
+        record.save(tmp_path)
+
+
 def test_a_record_of_fewer_images_is_refused(study, data, tmp_path):
     scale = dataclasses.replace(study.scale("smoke"), images=None)
     whole = dataclasses.replace(study, budgets={"smoke": scale}, subset=None)
@@ -763,7 +793,7 @@ def test_stand_ins_never_mix_with_records(study, data, stand_in, tmp_path):
         "smoke-wide-seed0-shapes-10.checkpoint",
         "smoke-wide-seed0-shapes-10.json",
     ]
-    with pytest.raises(RecordError, match="stood in for CIFAR-10"):
+    with pytest.raises(RecordError, match=r"shapes-10\.json .*stood in for CIFAR-10: .*move it to another folder"):
         load_records(study, folder=tmp_path)
     with pytest.raises(RecordError, match="stood in for CIFAR-10"):
         publish(study, "smoke", tmp_path, destination=tmp_path / "shipped")
@@ -788,6 +818,28 @@ def test_publishing_copies_records_and_ensemble(study, data, tmp_path):
     assert len(paths) == 5
     assert load_records(study, "smoke", tmp_path / "shipped") == records
     assert load_ensemble(study, "smoke", tmp_path / "shipped") == averaged
+
+
+def test_without_a_budget_that_in_force_is_published(study, data, tmp_path, monkeypatch):
+    study = dataclasses.replace(study, ensemble=None)
+    for budget in ("smoke", "short"):
+        go(study, data, budget=budget, seeds=[0], arms=["narrow"], folder=tmp_path / "runs")
+    monkeypatch.setenv("CNNLIB_BUDGET", "smoke")
+    assert len(publish(study, None, tmp_path / "runs", destination=tmp_path / "shipped")) == 1
+    assert names(tmp_path / "shipped") == ["smoke-narrow-seed0.json"]
+
+
+def test_averages_of_another_budget_are_refused(study, data, tmp_path):
+    study = dataclasses.replace(study, mixed=("wide",))
+    records, images = go(study, data), study.images(data, study.scale("smoke"))
+    folder = tmp_path / "test"
+    for load, average, name in (
+        (load_ensemble, run_ensemble, "wide-ensemble.json"),
+        (load_mixtures, run_mixtures, "mixtures.json"),
+    ):
+        average(study, records, images).save(folder / f"short-{name}")
+        with pytest.raises(RecordError, match=rf"short-{name} holds the record that belongs in smoke-{name}"):
+            load(study, "short", tmp_path)
 
 
 def test_where_no_record_lies_nothing_is_published(study, tmp_path):
@@ -823,7 +875,21 @@ def test_rounding_may_change_the_class_of_one_image(study, data, tmp_path, wrong
         assert len(publish(study, "smoke", tmp_path, destination=tmp_path / "shipped")) == 5
 
 
-@pytest.mark.parametrize("change", [{"alone": [1.0]}, {"seeds": [0, 1, 2]}, {"alone": 3}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"alone": [1.0]},
+        {"seeds": [0, 1, 2]},
+        {"alone": 3},
+        {"more": 1},
+        {"alone": ["1", "2"]},
+        {"alone": [], "seeds": []},
+        {"error": "low"},
+        {"error": float("nan")},
+        {"images": None},
+        {"overrides": 3},
+    ],
+)
 def test_a_damaged_ensemble_is_named(study, data, tmp_path, change):
     averaged = run_ensemble(study, go(study, data), study.images(data, study.scale("smoke")))
     path = averaged.save(tmp_path / "test" / "smoke-wide-ensemble.json")

@@ -11,6 +11,7 @@ from cnnlib.data import shapes10
 from cnnlib.files import locked
 from cnnlib.measure import count_parameters
 from cnnlib.search import network
+from cnnlib.settings import UnknownDevice
 from cnnlib.studies import RecordError, StudyError, Unfinished, search
 from cnnlib.training import Diverged, Interrupted
 
@@ -380,3 +381,32 @@ def test_the_cell_found_begins_with_other_weights_for_every_seed(images, monkeyp
     first, other, again = (net.fc.weight for net in nets)
     assert not torch.equal(first, other)
     assert torch.equal(other, again)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 7}, "seed is 7, not 0"),
+        ({"budget": "short"}, "budget is 'short', not 'smoke'"),
+        ({"steps": 9}, "final steps is 9, not 2"),
+    ],
+)
+def test_a_training_of_another_search_is_refused(runs, tmp_path, change, said):
+    dataclasses.replace(runs[0], run=dataclasses.replace(runs[0].run, **change)).save(tmp_path)
+    with pytest.raises(RecordError, match=f"is not of the search as it is now: .*{said}"):
+        search.load_records(folder=tmp_path)
+
+
+def test_what_is_no_device_or_no_images_is_refused_once(images, monkeypatch):
+    with pytest.raises(StudyError, match=r"run needs images, such as .*, not 'cifar10'"):
+        search.run(budget="smoke", data="cifar10")
+    monkeypatch.setenv("CNNLIB_DEVICE", "gpu")
+    with pytest.raises(UnknownDevice, match="no device 'gpu' here"):
+        search.settled("smoke", None, None)
+
+
+def test_a_record_of_another_version_is_not_to_be_deleted(runs, tmp_path):
+    path = runs[0].save(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    with pytest.raises(RecordError, match=r"holds no record of a search .*; read it with the version of cnnlib"):
+        search.load_records(folder=tmp_path)

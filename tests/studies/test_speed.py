@@ -226,3 +226,49 @@ def test_repeats_take_about_the_time_that_was_asked_for(monkeypatch):
     monkeypatch.setattr(speed_module, "_seconds", lambda turn, device, repeats: {1: 9.0, 2: 0.01}[repeats])
     assert speed_module._repeats(None, torch.device("cpu"), 0.2) == 20
     assert speed_module._repeats(None, torch.device("cpu"), 0.001) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hardware": 3, "layers": [{"kind": "dense 3x3"}]},
+        {"nets": {"hardware": "a", "batch_size": 1, "seconds": {}, "work": {}}},
+    ],
+)
+def test_a_record_that_makes_no_table_is_refused(speed, tmp_path, change):
+    path = speed.save(tmp_path / "bad.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RecordError, match=r"bad\.json holds no record of times \(.*\); delete it"):
+        Speed.load(path)
+
+
+@pytest.mark.parametrize("seconds", [[], [0.0], ["1"]])
+def test_times_that_are_none_are_refused(speed, tmp_path, seconds):
+    path = speed.save(tmp_path / "bad.json")
+    content = json.loads(path.read_text())
+    content["layers"][0]["seconds"] = seconds
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=r"bad\.json holds no record of times"):
+        Speed.load(path)
+
+
+def test_times_of_another_version_are_not_to_be_deleted(speed, tmp_path):
+    path = speed.save(tmp_path / "later.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    with pytest.raises(RecordError, match=r"holds no record of times .*; read it with the version of cnnlib"):
+        Speed.load(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"data": "cifar10"}, r"data must be images, such as cnnlib.load_data\('cifar10'\), or None, not 'cifar10'"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"data": shapes10(train=10, test=10), "batch_size": 11}, "has 10 training images, too few for batch_size=11"),
+    ],
+)
+def test_what_cannot_be_timed_is_refused_before_the_first_measurement(wrong, said, monkeypatch):
+    monkeypatch.setattr(speed_module, "limits", None)
+    monkeypatch.setattr(speed_module, "layer_times", None)
+    with pytest.raises(ArgumentError, match=said):
+        measure_speed(**{"data": None, "device": "cpu", **wrong})

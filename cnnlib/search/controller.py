@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from cnnlib.errors import require_whole
 from cnnlib.search.space import Space, SpaceError
 from cnnlib.training.hardware import stream
 
@@ -25,10 +26,14 @@ class Controller(nn.Module):
 
     The entropy is the sum of those of the T softmaxes on the way, in nats. Its mean over proposals estimates the
     entropy of the distribution of sequences; that of cells is smaller, since many sequences describe the same cell.
+
+    Raises:
+        SpaceError: if ``hidden``, the size of the state, is not a whole number of at least 1.
     """
 
     def __init__(self, space: Space, hidden: int = 32):
         super().__init__()
+        require_whole(SpaceError, 1, hidden=hidden)
         self.space = space
         self.lstm = nn.LSTMCell(hidden, hidden)
         self.start = nn.Parameter(torch.empty(hidden))
@@ -43,7 +48,12 @@ class Controller(nn.Module):
         return log_probs, entropy
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Propose cells. Return decisions, int64 (count, T), and for them what ``forward`` returns."""
+        """Propose cells. Return decisions, int64 (count, T), and for them what ``forward`` returns.
+
+        Raises:
+            SpaceError: if ``count`` is not a whole number of at least 0.
+        """
+        require_whole(SpaceError, 0, count=count)
         return self._decide(
             count, lambda _, log_probs: torch.multinomial(log_probs.detach().exp(), 1, generator=generator).flatten()
         )
@@ -93,7 +103,12 @@ class Uniform:
         self.entropy = float(torch.tensor(space.choices).double().log().sum())
 
     def propose(self, count: int) -> list[tuple[int, ...]]:
-        """Return the decisions of so many cells."""
+        """Return the decisions of so many cells.
+
+        Raises:
+            SpaceError: if ``count`` is not a whole number of at least 0.
+        """
+        require_whole(SpaceError, 0, count=count)
         drawn = [torch.randint(options, (count,), generator=self.generator) for options in self.space.choices]
         return [tuple(one) for one in torch.stack(drawn, 1).tolist()]
 

@@ -11,9 +11,10 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from cnnlib.errors import require_whole
 from cnnlib.models import layers
 from cnnlib.models.cells import OPERATIONS, Cell, CellNet, Genotype, Plan, Step, cifar_stem
-from cnnlib.search.space import Space
+from cnnlib.search.space import Space, SpaceError, require_plan
 
 REDUCTION = Plan(nodes=((("sep3x3", "h"), ("max3x3", "p")),), concat=(0,))
 """The reduction cell of all networks here. It is not searched for."""
@@ -26,6 +27,9 @@ def network(plan: Plan, channels: int = 8, num_classes: int = 10) -> CellNet:
         plan: the normal cell.
         channels: number of maps of a node in the first cell.
         num_classes: number of logits.
+
+    Raises:
+        SpaceError: if ``plan`` is no cell, or a number is not a whole one of at least 1.
     """
     return SearchedNet(plan, channels, num_classes)
 
@@ -34,6 +38,8 @@ class SearchedNet(CellNet):
     """See :func:`network`. Some cells put out much larger values than others, so the last maps are normalised."""
 
     def __init__(self, plan: Plan, channels: int, num_classes: int):
+        require_plan(plan)
+        require_whole(SpaceError, 1, channels=channels, num_classes=num_classes)
         super().__init__(
             Genotype(normal=plan, reduction=REDUCTION),
             *(channels, 1, cifar_stem(channels), channels),
@@ -100,11 +106,15 @@ class SharedNet(SearchedNet):
     Args:
         space: the cells.
         channels, num_classes: as for :func:`network`.
+
+    Raises:
+        SpaceError: likewise.
     """
 
     def __init__(self, space: Space, channels: int = 8, num_classes: int = 10):
         first = space.plan((0,) * len(space.choices))
         super().__init__(first, channels, num_classes)
+        self.space = space
         for number, cell in enumerate(self.cells):
             if cell.plan is first:
                 width = cell.out_channels // space.nodes
@@ -112,7 +122,12 @@ class SharedNet(SearchedNet):
         batch_statistics(self)
 
     def choose(self, plan: Plan) -> SharedNet:
-        """Let the net compute with this cell from now on, and return it."""
+        """Let the net compute with this cell from now on, and return it.
+
+        Raises:
+            SpaceError: if the space does not have it.
+        """
+        self.space.decisions(plan)
         for cell in self.cells:
             if isinstance(cell, SharedCell):
                 cell.plan = plan

@@ -30,7 +30,7 @@ class Space:
 
     Raises:
         SpaceError: if there is no node or no operation, or one twice, or one that :mod:`cnnlib.models.cells` does not
-            have.
+            have, or ``operations`` is one name.
     """
 
     nodes: int = 3
@@ -38,6 +38,8 @@ class Space:
 
     def __post_init__(self) -> None:
         require_whole(SpaceError, 1, nodes=self.nodes)
+        if isinstance(self.operations, str) or not isinstance(self.operations, Sequence):
+            raise SpaceError(f"operations are a sequence of names, even of one, not {self.operations!r}")
         if not self.operations:
             raise SpaceError("a space needs at least one operation")
         if len(set(self.operations)) < len(self.operations):
@@ -97,6 +99,7 @@ class Space:
         Raises:
             SpaceError: if the space does not have it.
         """
+        require_plan(plan)
         try:
             found = tuple(
                 place
@@ -113,3 +116,9 @@ class Space:
 
     def _step(self, node: int, state: int, kind: int) -> Step:
         return self.operations[kind], self.inputs(node)[state]
+
+
+def require_plan(plan: object) -> None:
+    """Raise :class:`SpaceError` unless this is a cell."""
+    if not isinstance(plan, Plan):
+        raise SpaceError(f"a cell is a Plan, as Space.plan(decisions) returns one, not {plan!r}")

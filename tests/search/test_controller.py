@@ -171,3 +171,13 @@ def test_a_step_follows_the_gradient_of_its_own_rewards_alone():
     gradients = [p.grad for p in policy.controller.parameters() if p.grad is not None]
     assert gradients
     assert max(grad.abs().max().item() for grad in gradients) < 1e-8
+
+
+def test_sizes_are_whole_numbers(controller):
+    for hidden in (0, 1.5):
+        with pytest.raises(SpaceError, match="hidden must be"):
+            Controller(TINY, hidden)
+    for propose in (controller.sample, Uniform(TINY, seed=0).propose, Policy(TINY, seed=0).propose):
+        for count in (-1, 2.5):
+            with pytest.raises(SpaceError, match="count must be"):
+                propose(count)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cnnlib.models.cells import Cell
-from cnnlib.search import SharedNet, Space, network
+from cnnlib.search import SharedNet, Space, SpaceError, network
 from cnnlib.search.shared import SharedCell, batch_statistics
 
 SPACE = Space()
@@ -96,3 +96,25 @@ def test_a_step_taken_twice_counts_twice(images):
     cell, maps = shared.cells[0], torch.randn(2, 4, 8, 8)
     shared.choose(space.plan((1, 0, 1, 0)))
     torch.testing.assert_close(cell(maps, maps), 2 * cell.step(0, ("sep3x3", "h"))(cell.h(maps)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"plan": (0, 0, 1, 4)}, "a cell is a Plan"),
+        ({"channels": 0}, "channels must be at least 1"),
+        ({"channels": 1.5}, "channels must be a whole number"),
+        ({"num_classes": 0}, "num_classes must be at least 1"),
+    ],
+)
+def test_what_makes_no_network_is_refused(wrong, said):
+    with pytest.raises(SpaceError, match=said):
+        network(**{"plan": ONE, **wrong})
+
+
+def test_only_a_cell_of_the_space_can_be_chosen():
+    shared = SharedNet(Space(1), 4)
+    with pytest.raises(SpaceError, match="this space does not have the cell"):
+        shared.choose(ONE)
+    with pytest.raises(SpaceError, match="a cell is a Plan"):
+        shared.choose((0, 0, 1, 4))

@@ -63,3 +63,14 @@ def test_cells_of_other_spaces_are_refused():
         Space("3")
     with pytest.raises(SpaceError, match="has one twice"):
         Space(1, ("identity", "identity"))
+
+
+@pytest.mark.parametrize("operations", ["sep3x3", 5])
+def test_operations_are_a_sequence(operations):
+    with pytest.raises(SpaceError, match=f"operations are a sequence of names, even of one, not {operations!r}"):
+        Space(1, operations)
+
+
+def test_decisions_are_those_of_a_cell():
+    with pytest.raises(SpaceError, match=r"a cell is a Plan, .*, not \(0, 0, 1, 4\)"):
+        Space(1).decisions((0, 0, 1, 4))

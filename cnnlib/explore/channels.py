@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_by_label
 
 if TYPE_CHECKING:
     from cnnlib.measure import ChannelWeights
@@ -33,6 +34,7 @@ def channels_by_class(
     Raises:
         NothingToDraw: if there is no block, or a block has not one row for each class.
     """
+    require_by_label(NothingToDraw, "channels_by_class", blocks)
     if not blocks or any(len(block.by_class) != len(classes) for block in blocks.values()):
         raise NothingToDraw(f"channels_by_class needs blocks with a row for each of the {len(classes)} classes")
     pictures = [block.by_class for block in blocks.values()]
@@ -72,6 +74,7 @@ def channel_spread(measured: Mapping[str, Sequence[ChannelWeights]]) -> Figure:
     Raises:
         NothingToDraw: if there is nothing.
     """
+    require_by_label(NothingToDraw, "channel_spread", measured)
     if not measured or not all(measured.values()):
         raise NothingToDraw("channel_spread needs the channel weights of at least one network")
     panels = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from cnnlib.errors import CnnlibError
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 class OutOfRange(CnnlibError, ValueError):
     """The explorer was asked to start from a setting that its sliders do not have."""
+
+
+def require_by_label(error: type[CnnlibError], name: str, given: object) -> None:
+    """Tell who gives one result to the figure ``name`` how to give it.
+
+    Raises:
+        CnnlibError: ``error``, if what was given is no mapping.
+    """
+    if not isinstance(given, Mapping):
+        kind = type(given).__name__
+        raise error(f"{name} needs results by label, even of one; pass {{'a label': ...}}, not a {kind}")
 
 
 def require_alike(error: type[CnnlibError], runs: Iterable[Run]) -> None:

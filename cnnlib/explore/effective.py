@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_by_label
 from cnnlib.measure.effective import effective_size, effective_spread
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def effective_fields(fields: Mapping[str, np.ndarray], row: FieldRow, *, title: 
     Raises:
         NothingToDraw: if there are no fields, or a unit of this row has no field of its own, or one that is not square.
     """
+    require_by_label(NothingToDraw, "effective_fields", fields)
     if not fields:
         raise NothingToDraw("effective_fields needs at least one field")
     if row.whole or isinstance(row.size, tuple):
@@ -94,6 +96,7 @@ def effective_growth(measured: Mapping[str, Mapping[int, float]], theoretical: M
     Raises:
         NothingToDraw: if a series has fewer than two depths.
     """
+    require_by_label(NothingToDraw, "effective_growth", measured)
     if not measured or min(map(len, measured.values())) < 2:
         raise NothingToDraw("effective_growth needs series of at least two depths")
     facts = []

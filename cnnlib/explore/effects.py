@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from cnnlib.errors import require_integers
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
-from cnnlib.explore.checks import require_alike
+from cnnlib.explore.checks import require_alike, require_by_label
 from cnnlib.studies.statistics import student
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ def error_by_depth(panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float
     Raises:
         NothingToDraw: if there is no error.
     """
+    require_by_label(NothingToDraw, "error_by_depth", panels)
     if not any(lines for lines in panels.values()):
         raise NothingToDraw("error_by_depth needs at least one line")
     words = []

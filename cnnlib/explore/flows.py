@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_by_label
 
 if TYPE_CHECKING:
     from cnnlib.measure import BlockFlow
@@ -35,6 +36,7 @@ def flow_by_block(flows: Mapping[str, Sequence[BlockFlow]], *, title: str | None
     Raises:
         NothingToDraw: if there are no flows, or one has no blocks.
     """
+    require_by_label(NothingToDraw, "flow_by_block", flows)
     if not flows or not all(flows.values()):
         raise NothingToDraw("flow_by_block needs at least one network with blocks")
     lines = {label: [_values(flow, block) for block in flow] for label, flow in flows.items()}
@@ -62,6 +64,7 @@ def flow_by_depth(flows: Mapping[str, Mapping[int, Sequence[BlockFlow]]], *, tit
     Raises:
         NothingToDraw: if there are no flows, or one has no blocks.
     """
+    require_by_label(NothingToDraw, "flow_by_depth", flows)
     if not flows or not all(by_depth and all(by_depth.values()) for by_depth in flows.values()):
         raise NothingToDraw("flow_by_depth needs at least one network with blocks")
     lines, depths = {}, {}

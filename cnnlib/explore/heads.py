@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_by_label
 
 if TYPE_CHECKING:
     from cnnlib.measure import HeadGradient
@@ -38,6 +39,7 @@ def head_gradients(
         NothingToDraw: if there is nothing to draw, the parts of a panel differ, or no part of a panel has a name of
             ``heads_after``.
     """
+    require_by_label(NothingToDraw, "head_gradients", measured)
     if not measured or not all(measured.values()):
         raise NothingToDraw("head_gradients needs at least one measurement a panel")
     facts = []

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_by_label
 
 _LIGHT = style.PALETTE["light"]
 _GAP = 12
@@ -45,6 +46,7 @@ def neighbours(
     Raises:
         NothingToDraw: if there is no query or no measure, or the numbers of rows differ.
     """
+    require_by_label(NothingToDraw, "neighbours", found)
     if not len(queries) or not found or {len(rows) for rows in found.values()} != {len(queries)}:
         raise NothingToDraw("neighbours needs queries and, for each measure, one row of neighbours a query")
     pictures, labels = pictures.cpu(), labels.cpu()

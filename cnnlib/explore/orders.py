@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_by_label
 from cnnlib.measure import convergence_order
 
 _LIGHT = style.PALETTE["light"]
@@ -25,6 +26,7 @@ def convergence(errors: Mapping[str, Mapping[float, float]], *, title: str = "Er
     Raises:
         NothingToDraw: if there is no method, or more than there are kinds of line.
     """
+    require_by_label(NothingToDraw, "convergence", errors)
     if not 1 <= len(errors) <= len(style.ACCENTS):
         raise NothingToDraw(f"convergence draws 1 to {len(style.ACCENTS)} methods, not {len(errors)}")
     facts = []

@@ -54,9 +54,15 @@ def _require_positive(**lengths: float) -> None:
 
 
 def grey(picture: Tensor, title: str) -> Figure:
-    """Show a picture (H, W) in grey, its smallest value black and its largest white, one pixel a value."""
+    """Show a picture (H, W) in grey, its smallest value black and its largest white, one pixel a value.
+
+    Raises:
+        NothingToDraw: if the picture has another form.
+    """
     from matplotlib.figure import Figure
 
+    if picture.ndim != 2 or not picture.numel():
+        raise NothingToDraw(f"grey shows a picture (H, W), not one of shape {tuple(picture.shape)}")
     low, high = picture.min(), picture.max()
     pixels = ((picture - low) / (high - low).clamp(min=1e-12) * 255).round().byte()
     figure = Figure(figsize=(3.6, 3.9), layout="constrained")

@@ -15,6 +15,7 @@ from torch import Tensor
 from cnnlib.errors import require_whole
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_by_label
 
 if TYPE_CHECKING:
     from cnnlib.measure import Projection
@@ -38,6 +39,7 @@ def feature_maps(maps: Mapping[str, Tensor], *, columns: int = 11, gap: int = 1,
         NothingToDraw: if there is no group, one has another shape, or there is no column.
     """
     require_whole(NothingToDraw, 1, columns=columns)
+    require_by_label(NothingToDraw, "feature_maps", maps)
     wrong = [label for label, group in maps.items() if group.ndim != 3]
     if wrong or not maps:
         raise NothingToDraw(f"feature_maps needs maps (C, H, W), but {wrong[0] if wrong else 'there is nothing'}")
@@ -79,6 +81,7 @@ def variance_kept(projections: Mapping[str, Projection], *, title: str = "") -> 
     Raises:
         NothingToDraw: if there are none.
     """
+    require_by_label(NothingToDraw, "variance_kept", projections)
     if not projections:
         raise NothingToDraw("variance_kept needs at least one projection")
     labels = [f"{name}: {kept.maps_in} to {kept.maps_out}" for name, kept in projections.items()]

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_by_label
 from cnnlib.studies import Record
 
 _LIGHT = style.PALETTE["light"]
@@ -94,6 +95,7 @@ def memory_by_depth(lines: Mapping[str, Mapping[int, int]], *, title: str) -> Fi
     Raises:
         NothingToDraw: if there is no line, or one has fewer than two depths.
     """
+    require_by_label(NothingToDraw, "memory_by_depth", lines)
     if not lines or min(map(len, lines.values())) < 2:
         raise NothingToDraw("memory_by_depth needs lines of at least two depths")
     with matplotlib.rc_context(style.rc()):

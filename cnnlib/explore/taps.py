@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from cnnlib.errors import require_whole
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
+from cnnlib.explore.checks import require_by_label
 
 _LIGHT = style.PALETTE["light"]
 
@@ -35,6 +36,7 @@ def reach(fields: Mapping[str, np.ndarray], *, columns: int = 4, title: str = ""
         NothingToDraw: if there are no fields, one of them reads nothing, or there is no column.
     """
     require_whole(NothingToDraw, 1, columns=columns)
+    require_by_label(NothingToDraw, "reach", fields)
     if not fields or not all(np.any(field) for field in fields.values()):
         raise NothingToDraw("reach needs at least one field, and each must read a pixel")
     columns = min(columns, len(fields))

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from torch import nn
 
+from cnnlib import explore
 from cnnlib.data import shapes10
 from cnnlib.explore import describe, figures, images, kernels, layer_bars, learning_curves, samples
 from cnnlib.explore.boxes import NothingToDraw
@@ -298,3 +299,38 @@ def test_a_mapping_may_hold_records():
 
 def wrapped(run):
     return SimpleNamespace(arm="another name", run=run)
+
+
+@pytest.mark.parametrize(
+    ("draw", "rest"),
+    [
+        (explore.channel_spread, ()),
+        (explore.channels_by_class, (["cat"],)),
+        (explore.convergence, ()),
+        (explore.effective_fields, (None,)),
+        (explore.effective_growth, ({1: 1.0, 2: 2.0},)),
+        (explore.error_by_depth, ()),
+        (explore.feature_maps, ()),
+        (explore.flow_by_block, ()),
+        (explore.flow_by_depth, ()),
+        (explore.head_gradients, ()),
+        (explore.reach, ()),
+        (explore.variance_kept, ()),
+    ],
+)
+def test_a_result_without_a_label_is_refused(draw, rest):
+    with pytest.raises(NothingToDraw, match=rf"{draw.__name__} needs results by label, even of one; .*not a ndarray"):
+        draw(np.ones((4, 4)), *rest)
+
+
+def test_the_last_two_that_want_labels():
+    with pytest.raises(NothingToDraw, match="memory_by_depth needs results by label"):
+        explore.memory_by_depth([1, 2], title="")
+    with pytest.raises(NothingToDraw, match="neighbours needs results by label"):
+        explore.neighbours(None, None, ["cat"], [0], torch.zeros(1, 1))
+
+
+def test_grey_shows_one_picture():
+    for picture in (torch.zeros(1, 4, 4), torch.zeros(0, 4)):
+        with pytest.raises(NothingToDraw, match=r"grey shows a picture \(H, W\), not one of shape"):
+            explore.grey(picture, "nothing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnnlib.data.cifar import NAMES, cache_folder, data_folder, fetch, load, verify
@@ -36,7 +37,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         description="Download a data set into the cache, CNNLIB_CACHE or the system's, unless it is there and every "
         "file has its checksum.",
     )
-    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=cifar, help="(cifar10)")
+    _add_name(command, cifar)
     command.add_argument(
         "--patient", action="store_true", help="wait for slow hosts; the original one takes 40 to 60 minutes"
     )
@@ -48,7 +49,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         description="Compare every file of a data set with its checksum, in CNNLIB_DATA if it is set, else in the "
         "cache. Nothing is downloaded. The exit status is 1 if a file is missing or damaged.",
     )
-    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=cifar, help="(cifar10)")
+    _add_name(command, cifar)
     command.set_defaults(run=_verify)
 
     command = commands.add_parser(
@@ -57,11 +58,15 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         description="Show sizes, classes, mean and deviation of a data set. It is read from CNNLIB_DATA if it is set, "
         "else from the cache, else downloaded into it; Shapes-10 is shown where it cannot be had.",
     )
-    command.add_argument("name", nargs="?", type=plain, default="cifar10", choices=NAMES, help="(cifar10)")
+    _add_name(command, NAMES)
     command.add_argument(
         "--out", type=user_path, metavar="FILE.png", help="write 12 training images of each class, a row for each"
     )
     command.set_defaults(run=_show)
+
+
+def _add_name(parser: argparse.ArgumentParser, choices: Sequence[str]) -> None:
+    parser.add_argument("name", nargs="?", type=plain, default="cifar10", choices=choices, help="(cifar10)")
 
 
 def _fetch(options: argparse.Namespace) -> None:

@@ -26,6 +26,13 @@ def require_integers(error: type[Exception], **numbers: object) -> None:
     require_whole(error, -math.inf, **numbers)
 
 
+def kind_of(value: object) -> str:
+    """Return what was given in the place of a tensor of another kind, such as "torch.uint8 (3, 8, 8)" or "a list"."""
+    from torch import Tensor  # not needed where no error is
+
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message without its full stop, or the kind of error if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

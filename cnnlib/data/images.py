@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cnnlib.errors import CnnlibError, require_integers, require_whole
+from cnnlib.errors import CnnlibError, kind_of, require_integers, require_whole
 
 
 class DataError(CnnlibError, RuntimeError):
@@ -231,6 +231,4 @@ def require_images(images: object) -> None:
 
 def described(value: object) -> str:
     """Return type and shape of a tensor, such as "uint8 (60, 3, 32, 32)", and the type of what is none."""
-    if not isinstance(value, torch.Tensor):
-        return f"a {type(value).__name__}"
-    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return kind_of(value).removeprefix("torch.")

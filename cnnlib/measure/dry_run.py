@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from cnnlib.errors import CnnlibError, DoesNotFit, first_line, require_whole
+from cnnlib.errors import CnnlibError, DoesNotFit, first_line, kind_of, require_whole
 from cnnlib.measure.errors import BadArgument, UnknownLayer
 from cnnlib.measure.rendering import shape_text
 
@@ -164,11 +164,6 @@ def require_int64(labels: Tensor) -> None:
     """Raise BadArgument unless labels are a tensor of whole numbers, as cross-entropy wants them."""
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
         raise BadArgument(f"labels must be an int64 tensor, one for each image, not {kind_of(labels)}")
-
-
-def kind_of(value: object) -> str:
-    """Return what was given in the place of a tensor of another kind, in words."""
-    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def named_layers(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:

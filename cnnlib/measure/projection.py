@@ -13,7 +13,8 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from cnnlib.measure.dry_run import example, kind_of, private_copy, require_batch
+from cnnlib.errors import kind_of
+from cnnlib.measure.dry_run import example, private_copy, require_batch
 from cnnlib.measure.errors import BadArgument
 
 

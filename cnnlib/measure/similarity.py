@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnnlib.errors import require_whole
-from cnnlib.measure.dry_run import example, kind_of, named_layers, private_copy, require_batch, require_images
+from cnnlib.errors import kind_of, require_whole
+from cnnlib.measure.dry_run import example, named_layers, private_copy, require_batch, require_images
 from cnnlib.measure.errors import BadArgument
 
 BATCH = 250

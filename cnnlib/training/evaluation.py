@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from cnnlib.data import DataError, Images
 from cnnlib.data.augment import normalise
-from cnnlib.errors import CnnlibError
-from cnnlib.measure.dry_run import example, kind_of, require_fit
+from cnnlib.errors import CnnlibError, kind_of
+from cnnlib.measure.dry_run import example, require_fit
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.errors import ArgumentError, check_at_least
 from cnnlib.training.hardware import SHARED, exact_convolutions

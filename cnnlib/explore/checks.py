@@ -16,15 +16,17 @@ class OutOfRange(CnnlibError, ValueError):
     """The explorer was asked to start from a setting that its sliders do not have."""
 
 
-def require_by_label(error: type[CnnlibError], name: str, given: object) -> None:
-    """Tell who gives one result to the figure ``name`` how to give it.
+def require_by_label(
+    error: type[CnnlibError], name: str, given: object, what: str = "results", label: str = "label"
+) -> None:
+    """Tell who gives one result to the figure ``name`` how to give it; ``what`` and ``label`` are words.
 
     Raises:
         CnnlibError: ``error``, if what was given is no mapping.
     """
     if not isinstance(given, Mapping):
         kind = type(given).__name__
-        raise error(f"{name} needs results by label, even of one; pass {{'a label': ...}}, not a {kind}")
+        raise error(f"{name} needs {what} by {label}, even of one; pass {{'a {label}': {what}}}, not a {kind}")
 
 
 def require_alike(error: type[CnnlibError], runs: Iterable[Run]) -> None:

@@ -73,8 +73,7 @@ def _with_records(name: str, panels: Mapping[str, Sequence[Record]]) -> dict[str
     Raises:
         NothingToDraw: if they are no mapping, or one holds several budgets or images.
     """
-    if not isinstance(panels, Mapping):
-        raise NothingToDraw(f"{name} needs records by heading; pass {{'a heading': records}}")
+    require_by_label(NothingToDraw, name, panels, "records", "heading")
     for records in panels.values():
         require_alike(NothingToDraw, (record.run for record in records))
     return {heading: records for heading, records in panels.items() if records}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnnlib.errors import kind_of
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.similarity import pixel_distance
 
@@ -37,14 +38,16 @@ def equal_distortions(images: Tensor, seed: int = 0) -> dict[str, Tensor]:
         By name, a tensor like ``images``.
 
     Raises:
-        BadArgument: if the images are no floats in [0, 1].
+        BadArgument: if there is no image, or they are no floats in [0, 1].
     """
-    if images.ndim != 4 or not images.is_floating_point() or images.min() < 0 or images.max() > 1:
-        raise BadArgument(f"images must be floats (N, C, H, W) in [0, 1], not {images.dtype} {tuple(images.shape)}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point() or not images.numel():
+        raise BadArgument(f"images must be floats (N, C, H, W) in [0, 1], one or more, not {kind_of(images)}")
+    if not ((images >= 0) & (images <= 1)).all():  # NaN is neither
+        raise BadArgument(f"images must be floats in [0, 1], but these go from {images.min():g} to {images.max():g}")
     shifted = F.pad(images, (1, 0, 0, 0), mode="replicate")[..., :-1]
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
     mean = images.mean((1, 2, 3), keepdim=True)
-    room = torch.where(mean < 0.5, 1.0, -1.0)  # dark images become brighter, bright ones darker
+    room = torch.where(mean < 0.5, 1.0, -1.0).to(images)  # dark images become brighter, bright ones darker
 
     def column(strength: Tensor) -> Tensor:
         return strength.view(-1, 1, 1, 1)

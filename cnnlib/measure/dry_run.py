@@ -11,7 +11,7 @@ import contextlib
 import copy
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -166,14 +166,15 @@ def require_int64(labels: Tensor) -> None:
         raise BadArgument(f"labels must be an int64 tensor, one for each image, not {kind_of(labels)}")
 
 
-def named_layers(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+def named_layers(net: nn.Module, names: Collection[str]) -> dict[str, nn.Module]:
     """Return the modules of these names.
 
     Raises:
-        BadArgument: if ``names`` is one name, whose letters would be taken for names.
+        BadArgument: if ``names`` is one name, whose letters would be taken for names, or a generator, which one look at
+            them would use up.
         UnknownLayer: if the network has no module of one of them.
     """
-    if isinstance(names, str) or not isinstance(names, Iterable):
+    if isinstance(names, str) or not isinstance(names, Collection):
         raise BadArgument(f"layers is a list, even of one: [{names!r}]")
     modules, found = dict(net.named_modules()), {}
     for name in names:
@@ -285,6 +286,8 @@ def main_answer(answer: Any) -> Tensor:
 
 def _why(model: nn.Module, input_size: tuple[int, ...], error: Exception) -> str:
     message = f"{type(model).__name__} does not take an input of {shape_text(input_size)}: {first_line(error)}"
+    if "more than 1 value per channel" in message:
+        return f"{message}: batch normalisation in training mode needs a larger batch, or a larger image"
     if len(input_size) == 4:
         return f"{message}; input_size is the shape of one image, without the batch"
     if len(input_size) != 3 or first_accepted(model, [input_size]):

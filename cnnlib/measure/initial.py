@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from cnnlib.errors import require_whole
 from cnnlib.measure.dry_run import example, main_answer, own_random_numbers, require_batch, require_images
 from cnnlib.measure.errors import BadArgument
 from cnnlib.measure.gradients import mean_cross_entropy
@@ -28,11 +29,17 @@ def initial_losses(
 
     Raises:
         BadArgument: if there is no batch of images with labels, ``draw`` is no function, or returns one network twice,
-            or one that has lazy modules or is on the ``meta`` device, or a label is none of its classes.
+            or one that has lazy modules or is on the ``meta`` device, a label is none of its classes, or the seeds are
+            no list of whole numbers from 0.
         DoesNotFit: if the network does not take such images.
     """
     if not callable(draw) or isinstance(draw, nn.Module):
         raise BadArgument("draw must be a function that returns a new network, as lambda: cnnlib.create('resnet20')")
+    if not isinstance(seeds, Iterable):
+        raise BadArgument(f"seeds is a list, even of one: [{seeds!r}]")
+    seeds = tuple(seeds)
+    for seed in seeds:
+        require_whole(BadArgument, 0, seed=seed)
     require_images(images, labels)
     with own_random_numbers(images.device):
         net = draw()

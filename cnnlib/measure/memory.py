@@ -56,15 +56,16 @@ class TrainingMemory:
         return self._table()._repr_html_()
 
     def _table(self) -> Table:
+        images = f"{self.batch_size} image{'' if self.batch_size == 1 else 's'}"
         parts = {
             "parameters": self.parameters,
             "their gradients": self.gradients,
             f"state of {self.optimizer}": self.optimizer_state,
             "activations kept for the backward pass": self.activations,
-            f"batch of {self.batch_size} images": self.batch,
+            f"batch of {images}": self.batch,
         }
         return Table(
-            caption=f"{self.model}: a training step, {self.batch_size} images of {shape_text(self.input_size)}",
+            caption=f"{self.model}: a training step, {images} of {shape_text(self.input_size)}",
             columns=(Column("held", numeric=False), Column("memory", "MB"), Column("share", "%")),
             rows=[(part, megabytes(size), f"{100 * size / self.total:.0f}") for part, size in parts.items()],
             footer=("total", megabytes(self.total), "100"),
@@ -92,7 +93,8 @@ def training_memory(
         BadArgument: if the optimiser is unknown, ``dtype`` is no floating-point type of PyTorch, ``batch_size`` is no
             number of images, ``input_size`` is no shape of one image, or the network has lazy modules that have not
             seen an input yet.
-        DoesNotFit: if the network does not take such an input; names the smallest square one that it takes.
+        DoesNotFit: if the network does not take such an input; names the smallest square one that it takes. Also if
+            batch normalisation would get a single value of a map, as of one image where maps of one pixel are left.
     """
     if optimizer not in OPTIMIZER_STATES:
         raise BadArgument(f"unknown optimizer {optimizer!r}; known are {', '.join(OPTIMIZER_STATES)}")

@@ -8,12 +8,11 @@ principal components, which by construction keep the most, and directions drawn 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
-from cnnlib.errors import kind_of
+from cnnlib.errors import kind_of, require_whole
 from cnnlib.measure.dry_run import example, private_copy, require_batch
 from cnnlib.measure.errors import BadArgument
 
@@ -50,8 +49,7 @@ def projection(features: Tensor, weight: Tensor, *, draws: int = 8) -> Projectio
         BadArgument: if the shapes do not fit, there are no pixels, values are not finite, all maps are constant, or
             nothing is drawn.
     """
-    if not isinstance(draws, Integral) or draws < 1:
-        raise BadArgument(f"the yardstick is at least one random projection, not {draws!r}")
+    require_whole(BadArgument, 1, draws=draws)
     if not (isinstance(features, Tensor) and isinstance(weight, Tensor)):
         raise BadArgument(f"projection needs two tensors, not {kind_of(features)} and {kind_of(weight)}")
     one_by_one = weight.ndim in (2, 4) and weight.shape[2:].numel() == 1

@@ -49,8 +49,8 @@ def nearest(
 
     Args:
         vectors: (N, ...), one for each image, finite; flattened.
-        queries: int64 (Q,), the images whose neighbours are wanted, or their numbers in a list, or one. No image is
-            its own neighbour.
+        queries: the numbers (Q,) of the images whose neighbours are wanted, in a tensor or a list, or one number. No
+            image is its own neighbour.
         count: how many.
         metric: one of :data:`METRICS`; ``"cosine"`` compares directions, whatever the lengths. A vector of zeros has a
             cosine of 0 with all others.
@@ -61,13 +61,13 @@ def nearest(
     """
     if metric not in METRICS:
         raise BadArgument(f"unknown metric {metric!r}; known are {', '.join(METRICS)}")
-    if not isinstance(vectors, Tensor):
-        raise BadArgument(f"vectors must be a tensor (N, ...), not {kind_of(vectors)}")
+    if not isinstance(vectors, Tensor) or vectors.ndim < 1 or vectors.is_complex():
+        raise BadArgument(f"vectors must be a tensor (N, ...) of real numbers, not {kind_of(vectors)}")
     numbers = _numbers(queries, below=len(vectors))
     require_whole(BadArgument, 0, count=count)
     if not 1 <= count < len(vectors):
         raise BadArgument(f"{count} neighbours of {len(vectors)} vectors cannot be had")
-    vectors = vectors.flatten(1).float()
+    vectors = vectors.reshape(len(vectors), -1).float()
     finite = vectors.isfinite().all(1)
     if not finite.all():  # one NaN would spoil the mean, and so all distances
         raise BadArgument(f"vectors must be finite; vector {finite.tolist().index(False)} is not")
@@ -90,19 +90,32 @@ def _numbers(queries: Tensor | Sequence[int] | int, below: int) -> Tensor:
         numbers = torch.as_tensor(queries).reshape(-1)
     except (TypeError, ValueError, RuntimeError):  # PyTorch makes no tensor of it
         numbers = torch.empty(0)
-    if numbers.is_floating_point() or numbers.dtype == torch.bool or not ((numbers >= 0) & (numbers < below)).all():
+    whole = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    if not whole or not ((numbers >= 0) & (numbers < below)).all():
         raise BadArgument(f"queries must be whole numbers from 0 to {below - 1}, not {queries!r}")
-    return numbers
+    return numbers.long()  # PyTorch takes uint8 for a mask
 
 
-def same_class(neighbours: Tensor, queries: Tensor, labels: Tensor) -> float:
+def same_class(neighbours: Tensor, queries: Tensor | Sequence[int] | int, labels: Tensor) -> float:
     """Return the share of neighbours that have the label of their query, 0 to 1.
 
     Args:
         neighbours: int64 (Q, count), from :func:`nearest`.
-        queries: int64 (Q,), those given there.
+        queries: whole numbers (Q,), those given there.
         labels: int64 (N,), of all images.
+
+    Raises:
+        BadArgument: if neighbours or labels have another shape or type, there is not one query for each row of
+            neighbours, or a neighbour has no label.
     """
+    for name, numbers, shape in (("neighbours", neighbours, ("Q", "count")), ("labels", labels, ("N",))):
+        if not isinstance(numbers, Tensor) or numbers.dtype != torch.int64 or numbers.ndim != len(shape):
+            raise BadArgument(f"{name} must be an int64 tensor of shape {', '.join(shape)}, not {kind_of(numbers)}")
+    queries = _numbers(queries, below=len(labels))
+    if not neighbours.numel() or len(queries) != len(neighbours):
+        raise BadArgument(f"neighbours {tuple(neighbours.shape)} do not go with {len(queries)} queries")
+    if neighbours.min() < 0 or neighbours.max() >= len(labels):
+        raise BadArgument(f"neighbours are numbers of images that have labels, 0 to {len(labels) - 1}")
     return (labels[neighbours] == labels[queries][:, None]).double().mean().item()
 
 

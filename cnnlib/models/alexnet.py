@@ -90,7 +90,7 @@ class AlexNet(nn.Module):
 
 
 class AlexNetTwoTowers(nn.Module):
-    """The form of Figure 2: each GPU holds half of the maps; they exchange them before conv3 and each later layer.
+    """The form of Figure 2: each GPU holds half of the maps; they exchange them before conv3, fc6, fc7 and fc8.
 
     Every :class:`torch.nn.ModuleList` has one entry a GPU. Arguments and errors as for :class:`AlexNet`, whose
     weights :func:`to_towers` copies.

@@ -216,6 +216,29 @@ class DropPath(nn.Module):
         return f"final={self.final:g}"
 
 
+def require_steps(plan: Plan, operations: Operations) -> None:
+    """Check that a cell can be built: each step applies an operation that there is to h, p or a node before it.
+
+    Raises:
+        BadOption: naming the first step, or the first map that is put out, for which this is not so.
+    """
+    known: list[State] = ["p", "h"]
+    for number, node in enumerate(plan.nodes):
+        if len(node) != 2:
+            raise BadOption(f"a node adds up two steps, but node {number} has {len(node)}")
+        for name, state in node:
+            if name not in operations:
+                raise BadOption(f"node {number}: there is no operation {name!r}; there are {', '.join(operations)}")
+            if state not in known:
+                raise BadOption(f"node {number} reads {state!r}; before it there are {', '.join(map(repr, known))}")
+        known.append(number)
+    if not plan.concat:
+        raise BadOption("a cell puts out at least one map, but concat is empty")
+    for state in plan.concat:
+        if state not in known:
+            raise BadOption(f"the cell puts out {state!r}; there are {', '.join(map(repr, known))}")
+
+
 class Cell(nn.Module):
     """One cell, built from its plan.
 
@@ -234,6 +257,9 @@ class Cell(nn.Module):
         drop_path: the probability of leaving out an operation at the end of the training.
         operations: builders by the names that the plan uses.
         enter: ``enter(in_channels, out_channels)`` makes the layers that h goes through first.
+
+    Raises:
+        BadOption: if a step of the plan, or what it puts out, cannot be built.
     """
 
     def __init__(
@@ -250,6 +276,7 @@ class Cell(nn.Module):
         enter: Callable[[int, int], nn.Module] = relu_conv1x1_bn,
     ):
         super().__init__()
+        require_steps(plan, operations)
         self.plan = plan
         self.out_channels = channels * len(plan.concat)
         adjust = relu_factorized_reduction if halve_p else relu_conv1x1_bn
@@ -353,7 +380,8 @@ class CellNet(nn.Module):
         operations, enter: as for :class:`Cell`.
 
     Raises:
-        BadOption: if ``repeats`` is negative, or 0 for a net with a head, or ``drop_path`` is not in [0, 1).
+        BadOption: if ``repeats`` is negative, or 0 for a net with a head, ``drop_path`` is not in [0, 1), or a cell
+            cannot be built.
     """
 
     auxiliary_weight = 0.4

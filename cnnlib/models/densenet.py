@@ -170,7 +170,7 @@ class DenseNet(nn.Module):
         memory_efficient: while training, compute twice what takes most memory. The outputs do not change.
 
     Raises:
-        BadOption: if ``compression`` is not in (0, 1].
+        BadOption: if ``compression`` is not in (0, 1], or a block has no layer.
     """
 
     def __init__(
@@ -189,6 +189,7 @@ class DenseNet(nn.Module):
         super().__init__()
         if not 0 < compression <= 1:
             raise BadOption(f"compression is a fraction greater than 0 and at most 1, not {compression}")
+        layers.require_blocks(depths)
         self.min_size = stem.stride * (2 ** (len(depths) - 1) - 1) + 1
         first = RecomputedBNReLUConv if memory_efficient else BNReLUConv
         channels = 2 * growth_rate if stem_channels is None else stem_channels

@@ -107,7 +107,8 @@ def enas_micro(
         genotype: the cells.
 
     Raises:
-        BadOption: if ``repeats`` is negative, or ``drop_path`` not in [0, 1).
+        BadOption: if ``repeats`` is negative, or 0 for a net with a head, ``drop_path`` is not in [0, 1), or a cell
+            cannot be built.
     """
     head = partial(AuxiliaryHead, side=2, num_classes=num_classes, pad=1) if auxiliary else None
     return CellNet(

@@ -293,6 +293,7 @@ def googlenet_cifar_naive(
 def _cifar(
     module: Callable[..., nn.Module], num_classes: int, auxiliary: bool, dropout: float, width: float
 ) -> GoogLeNet:
+    layers.require_positive(width=width)
     maps = round(192 * width)
     net = GoogLeNet(
         conv_bn_relu(3, maps, 3),

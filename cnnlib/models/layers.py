@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,8 +26,14 @@ def require_size(x: Tensor, minimum: int, name: str) -> None:
     written in a ``forward`` could not be traced.
 
     Raises:
+        DoesNotFit: if ``x`` is no batch of images.
         InputTooSmall: naming the network and the smallest input that works.
     """
+    if x.ndim != 4:
+        raise errors.DoesNotFit(
+            f"{name} takes a batch of images (N, C, H, W), not a tensor of shape {tuple(x.shape)}; "
+            "image.unsqueeze(0) makes a batch of one image"
+        )
     height, width = x.shape[-2:]
     if min(height, width) < minimum:
         raise InputTooSmall(
@@ -41,11 +48,24 @@ def require_positive(**factors: float) -> None:
     Where numbers of maps or layers are rounded up, a network would come of any factor.
 
     Raises:
-        BadOption: naming the first that is not positive.
+        BadOption: naming the first that is no finite number greater than 0.
     """
     for name, factor in factors.items():
-        if not factor > 0:
+        if not 0 < factor < math.inf:
             raise BadOption(f"{name} is a factor greater than 0, not {factor}")
+
+
+def scaled(maps: Sequence[int], **factor: float) -> tuple[int, ...]:
+    """Return numbers of maps times one factor, given by the name of its option, rounded down.
+
+    Raises:
+        BadOption: if the factor is no finite number greater than 0, or leaves no map somewhere.
+    """
+    require_positive(**factor)
+    ((name, times),) = factor.items()
+    if times * min(maps) < 1:
+        raise BadOption(f"{name}={times} leaves no map of {min(maps)}; the least is {1 / min(maps):g}")
+    return tuple(int(times * n) for n in maps)
 
 
 def require_whole(minimum: int, **numbers: int) -> None:

@@ -72,7 +72,7 @@ class MobileNetV1(nn.Module):
         stages: width and stride of each separable convolution.
 
     Raises:
-        BadOption: if ``stem_stride`` is not positive.
+        BadOption: if ``stem_stride`` or ``width`` is not positive, or the width leaves no map.
     """
 
     min_size = 1
@@ -86,7 +86,7 @@ class MobileNetV1(nn.Module):
     ):
         super().__init__()
         layers.require_whole(1, stem_stride=stem_stride)
-        channels = int(32 * width)
+        channels, *widths = layers.scaled((32, *(out_channels for out_channels, _ in stages)), width=width)
         self.stem = nn.Sequential(
             OrderedDict(
                 conv=nn.Conv2d(3, channels, 3, stride=stem_stride, padding=1, bias=False),
@@ -95,9 +95,9 @@ class MobileNetV1(nn.Module):
             )
         )
         self.blocks = nn.Sequential()
-        for out_channels, stride in stages:
-            self.blocks.append(SeparableConv(channels, int(out_channels * width), stride))
-            channels = int(out_channels * width)
+        for out_channels, (_, stride) in zip(widths, stages, strict=True):
+            self.blocks.append(SeparableConv(channels, out_channels, stride))
+            channels = out_channels
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
         layers.init_weights(self, nn.init.kaiming_normal_)

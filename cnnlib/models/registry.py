@@ -190,6 +190,7 @@ _KINDS = {
     int: (numbers.Integral, "a whole number"),
     float: (numbers.Real, "a number"),
     str: (str, "a word"),
+    tuple: (list | tuple, "a list"),
     type: (Callable, "a class, such as nn.Tanh"),
 }
 """By the kind of an option's default: what its values are, and what they are called."""
@@ -247,8 +248,11 @@ def _torch_class(value: Any) -> Any:
 
 def _wrong_kind(model: ModelCard, values: Mapping[str, Any]) -> str:
     """Say which value is of another kind than the option's default, if one is."""
+    options = inspect.signature(model.build).parameters
     for option, value in values.items():
-        kind, words = _KINDS.get(type(model.options[option]), (object, ""))
+        if isinstance(value, list | tuple) and "Sequence" in str(options[option].annotation):
+            continue  # such as survival, one number or several: the builder looks at each
+        kind, words = _KINDS.get(type(options[option].default), (object, ""))
         if not isinstance(value, kind) or (isinstance(value, bool) and kind in (numbers.Integral, numbers.Real)):
             return f"{option} must be {words}"
     return ""

@@ -118,7 +118,7 @@ def imagenet_res2net(
         BadOption: for another depth, or a ``scale`` below 2.
     """
     if depth not in DEPTHS:
-        raise BadOption(f"depth is one of {', '.join(map(str, DEPTHS))}, not {depth}")
+        raise BadOption(f"depth is one of {', '.join(map(str, DEPTHS))}, not {depth!r}")
     f = partial(split_bottleneck, width=width, scale=scale, cardinality=cardinality)
     block = partial(ResidualBlock, f=f)
     return ResNet(block, DEPTHS[depth], (256, 512, 1024, 2048), imagenet_stem, 64, num_classes)

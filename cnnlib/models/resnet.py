@@ -207,9 +207,11 @@ def make_stages(
         first: makes the first block of each stage; ``block`` unless given.
 
     Raises:
-        BadOption: if a stage has no block.
+        BadOption: if a stage has no block, or there is not one width for each.
     """
     layers.require_blocks(depths)
+    if len(depths) != len(widths):
+        raise BadOption(f"each stage has a depth and a width, unlike in depths {tuple(depths)}, widths {tuple(widths)}")
     first = first or block
     stages = nn.Sequential()
     for depth, width in zip(depths, widths, strict=True):
@@ -288,7 +290,7 @@ def cifar_plain(depth: int, num_classes: int = 10, width: float = 1.0) -> ResNet
 
 
 def _cifar(block: Callable[[int, int, int], nn.Module], depth: int, width: float, num_classes: int) -> ResNet:
-    widths = [int(width * maps) for maps in (16, 32, 64)]
+    widths = layers.scaled((16, 32, 64), width=width)
     return ResNet(block, cifar_depths(depth), widths, stem_width=widths[0], num_classes=num_classes)
 
 
@@ -333,9 +335,9 @@ def imagenet_plain(row: str, num_classes: int = 1000) -> ResNet:
 
 
 def _imagenet(block: Callable[..., nn.Module], row: str, num_classes: int) -> ResNet:
-    if row not in TABLE_1:
+    if str(row) not in TABLE_1:
         raise BadOption(f"there is no net of {row!r} layers; there are {', '.join(TABLE_1)}")
-    f, widths, depths = TABLE_1[row]
+    f, widths, depths = TABLE_1[str(row)]
     return ResNet(partial(block, f=f), depths, widths, imagenet_stem, 64, num_classes)
 
 

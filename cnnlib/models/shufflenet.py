@@ -118,7 +118,8 @@ class ShuffleNet(nn.Module):
     ):
         super().__init__()
         if groups not in WIDTHS:
-            raise BadOption(f"groups is one of {', '.join(map(str, WIDTHS))}, not {groups}")
+            raise BadOption(f"groups is one of {', '.join(map(str, WIDTHS))}, not {groups!r}")
+        layers.require_positive(width=width)
         layers.require_blocks(depths)
         channels = int(24 * width) if stem_channels is None else stem_channels
         self.stem = nn.Sequential(

@@ -63,10 +63,15 @@ class ShuffleUnitV2(nn.Module):
 
     With stride 1 ``f`` gets one half of the maps and the other half goes past it, so ``out_channels`` is
     ``in_channels``. With stride 2 both branches get all maps. Each makes half of the maps that go out.
+
+    Raises:
+        BadOption: if ``out_channels`` is odd.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
+        if out_channels % 2:
+            raise BadOption(f"two branches make half of the maps each, so out_channels is even, not {out_channels}")
         half = out_channels // 2
         self.stride = stride
         self.shortcut = nn.Identity()
@@ -112,7 +117,7 @@ class ShuffleNetV2(nn.Module):
     def __init__(self, stem: nn.Module, width: float, num_classes: int, depths: tuple[int, ...]):
         super().__init__()
         if width not in TABLE_5:
-            raise BadOption(f"width is one of {', '.join(map(str, TABLE_5))}, not {width}")
+            raise BadOption(f"width is one of {', '.join(map(str, TABLE_5))}, not {width!r}")
         layers.require_blocks(depths)
         *widths, features = TABLE_5[width]
         self.stem = stem

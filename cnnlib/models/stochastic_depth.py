@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,24 @@ PAPER = Paper(
 )
 
 
+def require_survival(*probabilities: float) -> None:
+    """Check survival probabilities.
+
+    Raises:
+        BadOption: naming the first that is no number in [0, 1].
+    """
+    for probability in probabilities:
+        if not (isinstance(probability, Real) and 0 <= probability <= 1):
+            raise BadOption(f"a survival probability lies between 0 and 1, unlike {probability!r}")
+
+
 def survival_probabilities(blocks: int, last: float = 0.5) -> tuple[float, ...]:
-    """Return p_l = 1 - l/L (1 - ``last``) for l = 1, ..., L = ``blocks``: the linear rule (equation 4, Figure 2)."""
+    """Return p_l = 1 - l/L (1 - ``last``) for l = 1, ..., L = ``blocks``: the linear rule (equation 4, Figure 2).
+
+    Raises:
+        BadOption: if ``last`` is not in [0, 1].
+    """
+    require_survival(last)
     return tuple(1 - block / blocks * (1 - last) for block in range(1, blocks + 1))
 
 
@@ -54,7 +71,11 @@ def depth_distribution(probabilities: Sequence[float]) -> tuple[float, ...]:
     """Return the probability that 0, 1, ..., L blocks survive a training step, each of them independently.
 
     Block by block: k of the first l survive if k - 1 of those before did and it does, or if k did and it does not.
+
+    Raises:
+        BadOption: if a probability is not in [0, 1].
     """
+    require_survival(*probabilities)
     distribution = [1.0]
     for p in probabilities:
         without, with_it = [*distribution, 0.0], [0.0, *distribution]
@@ -82,6 +103,9 @@ class StochasticDepthBlock(ResidualBlock):
     The gate b (equation 2) is 1 with probability p, ``survival``, and 0 otherwise. The rest is as for
     :class:`~cnnlib.models.resnet.ResidualBlock`. The module ``relu`` may be set to work in place, on the sum. A dropped
     block has no sum, and its input belongs to others.
+
+    Raises:
+        BadOption: if ``survival`` is not in [0, 1].
     """
 
     def __init__(
@@ -94,6 +118,7 @@ class StochasticDepthBlock(ResidualBlock):
         survival: float = 1.0,
     ):
         super().__init__(in_channels, out_channels, stride, f, shortcut)
+        require_survival(survival)
         self.survival = survival
 
     def survives(self) -> bool:
@@ -153,13 +178,11 @@ def cifar_rescaled_stochastic_depth(
 def _cifar(block: Callable[..., nn.Module], depth: int, num_classes: int, survival: float | Sequence[float]) -> ResNet:
     depths = cifar_depths(depth)
     blocks = sum(depths)
-    one = isinstance(survival, int | float)
-    given = (survival,) if one else survival
-    if not all(isinstance(probability, int | float) for probability in given):
+    if isinstance(survival, Real):
+        survival = survival_probabilities(blocks, survival)
+    if not all(isinstance(probability, Real) for probability in survival):
         raise BadOption(f"survival is one number or a sequence of them, not {survival!r}")
-    if wrong := [probability for probability in given if not 0 <= probability <= 1]:
-        raise BadOption(f"a survival probability lies between 0 and 1, unlike {wrong[0]}")
-    survival = survival_probabilities(blocks, survival) if one else survival
+    require_survival(*survival)
     if len(survival) != blocks:
         raise BadOption(f"{depth} layers have {blocks} blocks, but these are {len(survival)} survival probabilities")
     if block is RescaledBlock and not min(survival):

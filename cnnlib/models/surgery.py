@@ -14,13 +14,21 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from cnnlib import errors
 from cnnlib.models import layers
+from cnnlib.models.preact import PreActResNet
 from cnnlib.models.registry import BadOption
 from cnnlib.models.resnet import PlainBlock, ResidualBlock, ResNet, option_a, two_convolutions
 
 
 def block_names(net: ResNet) -> list[str]:
-    """Return the names of the blocks of a net, from the first to the last: ``stages.0.0``, ``stages.0.1``, ..."""
+    """Return the names of the blocks of a net, from the first to the last: ``stages.0.0``, ``stages.0.1``, ...
+
+    Raises:
+        BadOption: if it is no net of such blocks.
+    """
+    if not isinstance(net, ResNet | PreActResNet):
+        raise BadOption(f"only plain, residual and pre-activated nets have blocks by stage, not a {type(net).__name__}")
     return [f"stages.{s}.{b}" for s, stage in enumerate(net.stages) for b in range(len(stage))]
 
 
@@ -40,9 +48,12 @@ def deepen(net: ResNet, blocks: int, images: Tensor) -> ResNet:
 
     Raises:
         BadOption: if ``blocks`` is no whole number, 0 or more, or if the net is made of other blocks: in a plain
-            bottleneck the narrow middle cannot pass all maps on.
+            bottleneck the narrow middle cannot pass all maps on. Also if ``images`` is no batch of them.
     """
     layers.require_whole(0, blocks=blocks)
+    block_names(net)  # which only a net of blocks has
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point() or not images.numel():
+        raise BadOption(f"images must be floats (N, C, H, W), one or more, not {errors.kind_of(images)}")
     deeper, known = copy.deepcopy(net), [*two_convolutions(1, 1)._modules]
     for stage, statistics in zip(deeper.stages, _statistics(net, images), strict=True):
         last = stage[-1]
@@ -64,7 +75,7 @@ def _statistics(net: ResNet, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         maps = network.stem(images.clone())  # it may write into them
         for stage in network.stages:
             maps = stage(maps)
-            statistics.append((maps.mean((0, 2, 3)), maps.var((0, 2, 3))))
+            statistics.append((maps.mean((0, 2, 3)), maps.var((0, 2, 3), correction=0)))
     return statistics
 
 

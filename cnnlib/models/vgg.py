@@ -99,8 +99,11 @@ def vgg_cifar(
     """Return the form for 32x32 images, of which five pooling layers leave 1x1 maps.
 
     ``width`` multiplies the numbers of maps and of hidden units. The other arguments are those of :class:`VGG`.
+
+    Raises:
+        BadOption: if ``width`` is not positive, or leaves no map.
     """
-    stages = tuple(tuple(int(width * channels) for channels in stage) for stage in stages)
+    stages = tuple(layers.scaled(stage, width=width) for stage in stages)
     return VGG(stages, num_classes, batch_norm=True, hidden=int(width * 512), grid=1, dropout=dropout)
 
 

@@ -60,7 +60,7 @@ def wide_net(
 ) -> PreActResNet:
     """Return the net for 32x32 images with ``units`` units ``B(*kernels)`` a stage, k times as wide as ResNet."""
     f = partial(convolutions, kernels=kernels, dropout=dropout)
-    widths = [int(width * k) for width in (16, 32, 64)]
+    widths = layers.scaled((16, 32, 64), k=k)
     return PreActResNet(
         partial(first_unit, f=f), partial(PreActUnit, f=f), (units,) * 3, widths, num_classes=num_classes
     )

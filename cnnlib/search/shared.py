@@ -29,7 +29,8 @@ def network(plan: Plan, channels: int = 8, num_classes: int = 10) -> CellNet:
         num_classes: number of logits.
 
     Raises:
-        SpaceError: if ``plan`` is no cell, or a number is not a whole one of at least 1.
+        SpaceError: if ``plan`` is no :class:`~cnnlib.models.cells.Plan`, or a number is not a whole one of at least 1.
+        BadOption: if a step of the plan, or what it puts out, cannot be built.
     """
     return SearchedNet(plan, channels, num_classes)
 

@@ -67,6 +67,14 @@ def test_the_estimate_follows_the_best_rate():
     assert row == f"| `resnet50` | {cost / 1e6:,.0f} M | a GPU | {' | '.join(wanted(days / n) for n in (1, 4, 8))} |"
 
 
+def test_networks_that_skip_blocks_say_nothing_of_the_rate():
+    whole, skips = (
+        Speed("resnet20", 40_600_000, "a GPU", 100.0, 3),
+        Speed("stochastic-depth-20", 40_600_000, "a GPU", 140.0, 3),
+    )
+    assert costs.estimated([skips, whole]) == costs.estimated([whole])
+
+
 def wanted(days):
     return costs.in_words(days * 86_400) if days < 2 else f"{days:,.0f} days"
 

@@ -95,3 +95,20 @@ def test_blur_repeats_the_edges():
 def test_what_is_no_image_is_refused(wrong):
     with pytest.raises(BadArgument, match="floats"):
         equal_distortions(wrong)
+
+
+def test_half_precision_stays_half(images):
+    assert {version.dtype for version in equal_distortions(images.half()).values()} == {torch.float16}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.full((1, 3, 8, 8), torch.nan), r"in \[0, 1\], but these go from nan"),
+        (torch.zeros(0, 3, 8, 8), r"one or more, not torch\.float32 \(0, 3, 8, 8\)"),
+        ([0.5], "one or more, not a list"),
+    ],
+)
+def test_what_is_no_batch_of_pictures_is_refused(wrong, message):
+    with pytest.raises(BadArgument, match=message):
+        equal_distortions(wrong)

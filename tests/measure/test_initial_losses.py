@@ -83,3 +83,16 @@ def test_one_network_each_time_is_refused_and_left_alone(batch, seeds):
         initial_losses(lambda: net, *batch, seeds=seeds)
     assert not net.training
     assert all(torch.equal(a, b) for a, b in zip(before.values(), net.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        (3, r"seeds is a list, even of one: \[3\]"),
+        ([0.5], "seed must be a whole number, not 0.5"),
+        ([-1], "at least 0"),
+    ],
+)
+def test_seeds_are_a_list_of_whole_numbers(seeds, message):
+    with pytest.raises(BadArgument, match=message):
+        initial_losses(lambda: create("resnet20"), torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64), seeds)

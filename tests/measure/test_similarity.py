@@ -180,3 +180,31 @@ def test_queries_may_be_plain_numbers():
     points = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     assert nearest(points, 2, 2).tolist() == [[1, 0]]
     assert nearest(points, [0, 2], 2).tolist() == [[1, 2], [1, 0]]
+
+
+def test_one_value_an_image_is_a_vector_and_small_integers_are_numbers():
+    values = torch.tensor([0.0, 1.0, 5.0, 6.0])
+    assert nearest(values, torch.tensor([1, 2], dtype=torch.uint8), 1).tolist() == [[0], [3]]
+    assert same_class(nearest(values, 2, 1), 2, torch.tensor([0, 0, 1, 1])) == 1.0
+    with pytest.raises(BadArgument, match=r"vectors must be a tensor \(N, \.\.\.\) of real numbers"):
+        nearest(torch.tensor(1.0), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "queries", "labels", "message"),
+    [
+        ([[1], [0]], [0], [0, 1], r"neighbours \(2, 1\) do not go with 1 queries"),
+        ([[1], [0]], [0, 1], [[0], [1]], r"labels must be an int64 tensor of shape N, not torch\.int64 \(2, 1\)"),
+        ([1, 0], [0, 1], [0, 1], "neighbours must be an int64 tensor of shape Q, count, not"),
+        ([[1], [2]], [0, 1], [0, 1], "numbers of images that have labels, 0 to 1"),
+        ([[1], [0]], [0, 2], [0, 1], "queries must be whole numbers from 0 to 1"),
+    ],
+)
+def test_neighbours_queries_and_labels_go_together(neighbours, queries, labels, message):
+    with pytest.raises(BadArgument, match=message):
+        same_class(torch.tensor(neighbours), torch.tensor(queries), torch.tensor(labels))
+
+
+def test_layers_are_no_generator(net):
+    with pytest.raises(BadArgument, match="layers is a list"):
+        perceptual_distance(net, pictures(2), pictures(2, seed=1), (name for name in ["0", "3"]))

@@ -161,3 +161,16 @@ def test_text_and_html():
 def test_a_type_that_cannot_be_trained_in_is_refused(dtype):
     with pytest.raises(BadArgument, match=f"dtype must be a floating-point type, .* not {dtype!r}"):
         training_memory(MLP, (10,), 8, dtype=dtype)
+
+
+def test_one_image_is_one_image():
+    assert "a training step, 1 image of 10" in str(training_memory(MLP, (10,), batch_size=1))
+    assert "batch of 2 images" in str(training_memory(MLP, (10,), batch_size=2))
+
+
+def test_a_batch_that_is_too_small_is_not_the_image_s_fault():
+    with pytest.raises(
+        DoesNotFit, match="batch normalisation in training mode needs a larger batch, or a larger image"
+    ):
+        training_memory(cnnlib.create("unipose-small"), (3, 64, 64), 1)
+    assert training_memory(cnnlib.create("unipose-small"), (3, 64, 64), 2).total > 0

@@ -201,3 +201,9 @@ def test_overfits(overfits):
 
 def test_compiles(compiles):
     compiles(cifar_densenet_bc(10, 12), (3, 16, 16))
+
+
+@pytest.mark.parametrize("depths", [(), (0, 0), (-1, 2)])
+def test_every_block_has_a_layer(depths):
+    with pytest.raises(BadOption, match="each stage has 1 or more blocks"):
+        DenseNet(12, depths)

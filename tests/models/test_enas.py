@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlib.models import BadOption, InputTooSmall, card, create
-from cnnlib.models.cells import Cell, FactorizedReduction
+from cnnlib.models.cells import Cell, FactorizedReduction, Genotype, Plan
 from cnnlib.models.enas import CODES, ENAS_MICRO, enas_micro, parse
 
 
@@ -148,3 +148,22 @@ def test_fits_a_few_images(overfits):
 
 def test_compiles(compiles):
     compiles(Alone(enas_micro(channels=4, repeats=1).cells[0]), (12, 8, 8))
+
+
+STEP = ("sep3x3", "h")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "concat", "message"),
+    [
+        (((STEP, ("conv3x3", "p")),), (0,), "node 0: there is no operation 'conv3x3'; there are "),
+        (((STEP, ("sep3x3", 3)),), (0,), "node 0 reads 3; before it there are 'p', 'h'"),
+        (((STEP, STEP, STEP),), (0,), "a node adds up two steps, but node 0 has 3"),
+        (((STEP, STEP),), (5,), "the cell puts out 5; there are 'p', 'h', 0"),
+        (((STEP, STEP),), (), "concat is empty"),
+    ],
+)
+def test_a_cell_that_cannot_be_built_is_explained(nodes, concat, message):
+    wrong = Plan(nodes=nodes, concat=concat)
+    with pytest.raises(BadOption, match=message):
+        create("enas-micro", genotype=Genotype(normal=wrong, reduction=wrong))

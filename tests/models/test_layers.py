@@ -208,3 +208,17 @@ def test_weights_start_as_the_module_says(name, rule):
         assert layer.weight.mean().item() == pytest.approx(0, abs=5 * expected / math.sqrt(layer.weight.numel()))
         checked += 1
     assert checked > 4
+
+
+def test_the_least_factor_leaves_one_map():
+    assert layers.scaled((16, 32), width=1 / 16) == (1, 2)
+    with pytest.raises(BadOption, match=r"k=0\.06 leaves no map of 16; the least is 0\.0625"):
+        layers.scaled((32, 16), k=0.06)
+    with pytest.raises(BadOption, match="k is a factor greater than 0, not inf"):
+        layers.scaled((16,), k=math.inf)
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (2, 3072)])
+def test_images_come_in_batches(shape):
+    with pytest.raises(DoesNotFit, match=r"LeNet-5 takes a batch of images \(N, C, H, W\), not a tensor of shape"):
+        create("lenet5")(torch.zeros(shape))

@@ -2,6 +2,7 @@ import argparse
 import re
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -79,7 +80,7 @@ def test_wrong_option_lists_the_right_ones():
         ("alexnet-cifar", {"width": "abc"}, "width must be a number"),
         ("alexnet-cifar", {"dropout": True}, "dropout must be a number"),
         ("googlenet", {"auxiliary": "False"}, "auxiliary must be True or False"),  # true, as every text
-        ("scaled-resnet", {"widths": (1, 2)}, "shorter"),
+        ("scaled-resnet", {"widths": 3}, "widths must be a list"),
         ("scaled-resnet", {"widths": ()}, "index out of range"),
         ("enas-micro", {"genotype": None}, "no attribute 'normal'"),
     ],
@@ -106,7 +107,6 @@ def test_a_class_may_be_given_by_its_name():
     ("name", "options", "empty"),
     [
         ("resnet20", {"num_classes": 0}, "fc.weight"),
-        ("resnet20", {"width": 0.01}, "stem.conv.weight"),
         ("densenet121", {"stem_channels": 0}, "stem.conv.weight"),
         ("shufflenet-g3", {"stem_channels": 0}, "stem.conv.weight"),
         ("googlenet-cifar", {"width": 0.01}, "to_4a.inception3a.branch3.0.conv.weight"),
@@ -119,17 +119,36 @@ def test_a_layer_without_weights_is_refused(name, options, empty):
 
 @pytest.mark.parametrize("name", ["resnet20", "googlenet-cifar", "mobilenet-v1-cifar", "shufflenet-g3", "vgg11-cifar"])
 @pytest.mark.parametrize("width", [0, -1])
-@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_a_width_that_leaves_no_maps_is_refused(name, width):
-    with pytest.raises(models.BadOption, match=f"{name} cannot be built with width={width}: "):
+    with pytest.raises(models.BadOption, match=f"width is a factor greater than 0, not {width}"):
         create(name, width=width)
+
+
+@pytest.mark.parametrize(("name", "maps"), [("resnet20", 16), ("mobilenet-v1-cifar", 32), ("vgg11-cifar", 64)])
+def test_a_width_that_rounds_to_no_maps_names_the_least(name, maps):
+    with pytest.raises(models.BadOption, match=rf"width=0\.01 leaves no map of {maps}; the least is {1 / maps:g}"):
+        create(name, width=0.01)
+    assert create(name, width=1 / maps)
+
+
+def test_each_stage_has_a_depth_and_a_width():
+    with pytest.raises(models.BadOption, match=r"unlike in depths \(2, 2, 2\), widths \(1, 2\)"):
+        create("scaled-resnet", widths=(1, 2))
+
+
+def test_an_option_of_one_number_or_several_takes_both():
+    several = create("stochastic-depth-20", survival=[0.8] * 9)
+    assert [block.survival for stage in several.stages for block in stage] == [0.8] * 9
+    assert create("stochastic-depth-20", survival=np.float32(0.5)).stages[2][2].survival == 0.5
+    with pytest.raises(models.BadOption, match="dropout must be a number"):
+        create("alexnet-cifar", dropout=[0.5])
 
 
 @pytest.mark.parametrize(
     ("name", "option"),
     [("alexnet-cifar", "width"), ("mobilenet-v2", "width"), ("efficientnet-b0", "width"), ("efficientnet-b0", "depth")],
 )
-@pytest.mark.parametrize("factor", [0, -1, float("nan")])
+@pytest.mark.parametrize("factor", [0, -1, float("nan"), float("inf")])
 def test_factors_are_positive_where_sizes_are_rounded_up(name, option, factor):
     with pytest.raises(models.BadOption, match=f"{option} is a factor greater than 0, not {factor}"):
         create(name, **{option: factor})

@@ -258,3 +258,14 @@ def test_compiles(compiles):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the default compiler needs g++")
 def test_compiles_to_machine_code(compiles):
     compiles(create("resnet20"), (3, 16, 16), backend="inductor", atol=1e-4)
+
+
+def test_a_row_may_be_a_number():
+    assert imagenet_resnet(18).stages[0][0].f is not None
+    with pytest.raises(BadOption, match="there is no net of 19 layers"):
+        imagenet_resnet(19)
+
+
+def test_a_width_is_checked_by_the_builder_too():
+    with pytest.raises(BadOption, match="width is a factor greater than 0, not 0"):
+        cifar_resnet(20, width=0)

@@ -106,3 +106,8 @@ def test_overfits(overfits):
 
 def test_compiles(compiles):
     compiles(shufflenet_v2(0.5, 10, (2,)), (3, 32, 32))
+
+
+def test_two_branches_cannot_make_an_odd_number_of_maps():
+    with pytest.raises(BadOption, match="out_channels is even, not 49"):
+        ShuffleUnitV2(3, 49, 2)

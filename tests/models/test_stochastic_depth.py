@@ -299,3 +299,18 @@ def test_training_compiles_with_a_break_in_the_graph():
         wanted = block(x)
         torch.manual_seed(seed)
         torch.testing.assert_close(compiled(x), wanted)
+
+
+@pytest.mark.parametrize("wrong", [2.0, -0.5, float("nan"), "0.5"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda wrong: survival_probabilities(3, wrong),
+        lambda wrong: depth_distribution([0.5, wrong]),
+        lambda wrong: StochasticDepthBlock(3, 3, survival=wrong),
+    ],
+    ids=["rule", "distribution", "block"],
+)
+def test_a_survival_probability_is_one(use, wrong):
+    with pytest.raises(BadOption, match="a survival probability lies between 0 and 1, unlike"):
+        use(wrong)

@@ -135,3 +135,21 @@ def test_only_plain_and_residual_blocks_can_be_taken_out(name, kind):
 def test_no_such_block():
     with pytest.raises(BadOption, match=r"no block 'stages.3.0'; it has stages.0.0"):
         without_block(create("resnet20"), "stages.3.0")
+
+
+def test_other_nets_have_no_blocks():
+    for use in (block_names, lambda net: without_block(net, "stages.0.0"), lambda net: deepen(net, 1, torch.rand(1))):
+        with pytest.raises(BadOption, match="nets have blocks by stage, not a DenseNet"):
+            use(create("densenet-bc-22-8"))
+
+
+@pytest.mark.parametrize("wrong", [[1.0], torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(0, 3, 8, 8)])
+def test_a_net_is_deepened_by_images(wrong):
+    with pytest.raises(BadOption, match=r"images must be floats \(N, C, H, W\), one or more, not"):
+        deepen(create("plain20"), 1, wrong)
+
+
+@torch.no_grad()
+def test_one_small_image_is_enough_to_deepen_a_net():
+    image = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))  # one pixel is left in the last stage
+    assert deepen(create("plain20"), 1, image).eval()(image).isfinite().all()

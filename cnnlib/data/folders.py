@@ -31,6 +31,8 @@ IMAGENET = (1000, 1_281_167, 50_000)
 """Classes, training and validation images of ImageNet-1k. Only a folder with these counts is called so."""
 BATCHES_AHEAD = 4
 """What each worker process reads ahead of need."""
+SILENCE = 300
+"""Seconds without a batch after which the processes that read ahead count as lost; PyTorch would wait for ever."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -149,6 +151,7 @@ class ImageFolders:
             worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # otherwise it draws from the caller's
             pin_memory=torch.cuda.is_available(),
+            timeout=SILENCE if workers else 0,
         )
         for batch in loader:
             if isinstance(batch, DataError):

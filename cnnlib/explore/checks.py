@@ -9,6 +9,7 @@ from cnnlib.errors import CnnlibError
 from cnnlib.settings import BUDGETS
 
 if TYPE_CHECKING:
+    from cnnlib.studies import Record
     from cnnlib.training import Run
 
 
@@ -27,6 +28,11 @@ def require_by_label(
     if not isinstance(given, Mapping):
         kind = type(given).__name__
         raise error(f"{name} needs {what} by {label}, even of one; pass {{'a {label}': {what}}}, not a {kind}")
+
+
+def holds_flow(record: Record) -> bool:
+    """Tell whether a record holds the gradient at each layer, from :func:`cnnlib.studies.degradation.flow`."""
+    return record.probe is not None and isinstance(record.probe.initial, list)
 
 
 def require_alike(error: type[CnnlibError], runs: Iterable[Run]) -> None:

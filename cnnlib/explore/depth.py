@@ -15,7 +15,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from cnnlib.errors import CnnlibError, require_integers
-from cnnlib.explore.checks import require_alike
+from cnnlib.explore.checks import holds_flow, require_alike
 from cnnlib.explore.degradation import KINDS, kind_and_depth
 from cnnlib.explore.html import Html, asset, buttons, figure, script, tag
 from cnnlib.studies import Record
@@ -86,7 +86,7 @@ class Measured:
         require_alike(NothingMeasured, (record.run for record in records))
         self.records: dict[int, dict[str, list[Record]]] = {}
         for record in records:
-            if record.probe:
+            if holds_flow(record):
                 kind, depth = kind_and_depth(record.arm)
                 self.records.setdefault(depth, {}).setdefault(kind, []).append(record)
         self.records = {d: kinds for d, kinds in sorted(self.records.items()) if len(kinds) == len(KINDS)}

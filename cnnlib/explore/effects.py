@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from cnnlib.errors import require_integers
 from cnnlib.explore import style
 from cnnlib.explore.boxes import NothingToDraw
-from cnnlib.explore.checks import require_alike, require_by_label
+from cnnlib.explore.checks import holds_flow, require_alike, require_by_label
 from cnnlib.studies.statistics import student
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def arriving_gradients(panels: Mapping[str, Sequence[Record]]) -> Figure:
     """
     panels = _with_records("arriving_gradients", panels)
     records = [record for panel in panels.values() for record in panel]
-    if not records or any(record.probe is None for record in records):
+    if not records or not all(map(holds_flow, records)):
         raise NothingToDraw("arriving_gradients needs records of a study that probes the gradient, as degradation does")
     words = []
     with matplotlib.rc_context(style.rc()):
@@ -163,8 +163,9 @@ def error_by_depth(panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float
         NothingToDraw: if there is no error.
     """
     require_by_label(NothingToDraw, "error_by_depth", panels)
-    if not any(lines for lines in panels.values()):
-        raise NothingToDraw("error_by_depth needs at least one line")
+    panels = {heading: lines for heading, lines in panels.items() if lines}
+    if not panels or not all(errors and all(errors.values()) for lines in panels.values() for errors in lines.values()):
+        raise NothingToDraw("error_by_depth needs at least one line, and at least one error at each of its depths")
     words = []
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.8, 3.9), layout="constrained")
@@ -222,7 +223,7 @@ def resolution(seeds: int, spread: float, effects: Mapping[str, float]) -> Figur
     Args:
         seeds: trainings of each of the two; at least 2.
         spread: standard deviation from seed to seed, in points; the same for both.
-        effects: label: a difference in points.
+        effects: label: a difference in points. Its sign does not matter.
 
     Raises:
         NothingToDraw: if there are fewer seeds, which have no interval, or the spread is no number from 0 on.
@@ -234,7 +235,7 @@ def resolution(seeds: int, spread: float, effects: Mapping[str, float]) -> Figur
         rows = [("one arm's mean", 0.0), ("another's", least)]
         for index, (_, mean) in enumerate(rows):
             axes.errorbar(mean, index, xerr=least / 2, color=_LIGHT["blue"], marker="o", capsize=4, linestyle="none")
-        for index, size in enumerate(effects.values(), start=len(rows)):
+        for index, size in enumerate(map(abs, effects.values()), start=len(rows)):
             shown = size > least
             axes.barh(index, size, height=0.55, color=_LIGHT["teal" if shown else "gold"], hatch="" if shown else "//")
             words = f"{size:g}: {'could be shown' if shown else 'could not be shown'}"
@@ -244,7 +245,7 @@ def resolution(seeds: int, spread: float, effects: Mapping[str, float]) -> Figur
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.axvline(least, color=_LIGHT["line"], linewidth=1)
-        axes.set_xlim(-least, max(2 * least, 1.6 * max(effects.values(), default=0)))
+        axes.set_xlim(-least, max(2 * least, 1.6 * max(map(abs, effects.values()), default=0)))
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("difference, points of error")
         axes.set_title(f"{seeds} seeds, spread {spread:g}: from {least:.2f} points on")

@@ -5,6 +5,7 @@ A cell that ends with the figure shows it. ``describe(figure)`` says in words wh
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -320,7 +321,7 @@ def _curve(runs: Sequence[Run], measure: str) -> _Curve:
         {
             point.step: (point.epoch, getattr(point, measure))
             for point in run.history
-            if getattr(point, measure) is not None
+            if getattr(point, measure) is not None and math.isfinite(getattr(point, measure))
         }
         for run in runs
     ]

@@ -38,13 +38,17 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
         two: an architecture of which there are two trainings; an arrow leads from the first to the second.
 
     Raises:
-        NothingToDraw: if there are no weights of ``two``, or of one of ``named``, or that is a single name.
+        NothingToDraw: if there are no weights of ``two``, or of one training only, or none of one of ``named``, or that
+            is a single name.
     """
     if isinstance(named, str):  # a list of letters, otherwise
         raise NothingToDraw(f"named must be a list of names, such as [{named!r}], not {named!r}")
     names = {one.name for one in weights}
     if unknown := [name for name in (two, *named) if name not in names]:
         raise NothingToDraw(f"released_errors was given no weights of {', '.join(unknown)}")
+    if len(both := [one for one in weights if one.name == two]) < 2:
+        raise NothingToDraw(f"released_errors was given one training of {two}, and shows two of it; choose another")
+    first, second = both[0], both[-1]
     kinds = {kind: [one for one in weights if _kind(one) == kind] for kind in _KINDS}
     best = frontier(one for one in weights if one.convolutional)
     with matplotlib.rc_context(style.rc()):
@@ -58,7 +62,6 @@ def released_errors(weights: Sequence[Released], *, named: Collection[str] = (),
             points = [(one.multiply_adds, one.top1_error) for one in kinds[kind]]
             if points:
                 axes.scatter(*zip(*points, strict=True), marker=marker, s=26, label=kind, zorder=3, **colours)
-        first, second = ([one for one in weights if one.name == two][index] for index in (0, -1))
         ends = [(one.multiply_adds, one.top1_error) for one in (second, first)]
         arrow = {"arrowstyle": "->", "color": _LIGHT["orange"], "linewidth": 1.6, "shrinkA": 4, "shrinkB": 4}
         axes.annotate("", *ends, arrowprops=arrow, zorder=4)

@@ -29,12 +29,14 @@ def search_history(runs: Sequence[SearchRun], *, title: str | None = None) -> Fi
         title: of the figure; by default the budget, with the number of seeds.
 
     Raises:
-        NothingToDraw: if there are none.
+        NothingToDraw: if there are none, or they are of several budgets.
     """
     groups = {arm: [run for run in runs if run.arm == arm and run.found.history] for arm in ARMS}
     groups = {arm: group for arm, group in groups.items() if group}
     if not groups:
         raise NothingToDraw("search_history needs at least one search with a history")
+    if len({run.budget for group in groups.values() for run in group}) > 1:
+        raise NothingToDraw("search_history needs searches of one budget; pass load_records('short'), say")
     facts = []
     with matplotlib.rc_context(style.rc()):
         figure = Figure(figsize=(7.6, 3.4), layout="constrained")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cnnlib.errors import require_integers
 from cnnlib.explore import style
+from cnnlib.explore.boxes import NothingToDraw
 from cnnlib.explore.checks import OutOfRange
 from cnnlib.explore.html import Html, asset, figure, script, tag
 
@@ -201,7 +202,14 @@ def depth_histogram(probabilities: Sequence[float], counts: Mapping[int, int], *
         probabilities: of 0, 1, 2, ... living blocks.
         counts: in how many drawn steps so many blocks lived.
         title: of the figure.
+
+    Raises:
+        NothingToDraw: if there is no probability, or nothing was drawn.
     """
+    if not len(probabilities) or not sum(counts.values()):
+        raise NothingToDraw(
+            "depth_histogram needs the probability of each number of blocks, and at least one drawn step"
+        )
     import matplotlib
     import matplotlib.pyplot  # tells IPython how to show a Figure
     from matplotlib.figure import Figure

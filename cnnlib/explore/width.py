@@ -18,6 +18,8 @@ BLOCK_MAPS = 256
 """Maps that the block of paths reads and puts out: those of the first stage of ResNet-50."""
 BLOCK_SIDE = 56
 """Side of these maps, in pixels."""
+MOST_MAPS = 4096
+"""Of all paths of a block together; the matrices of more would be too small to see."""
 RESNET = (1, 64)
 """Paths and width of ResNet's own block."""
 _PER_MAP = 0.42
@@ -150,6 +152,8 @@ def path_matrices(cardinality: int, width: int) -> Html:
     if cardinality < 1 or width < 1:
         raise NotDrawn("a block has at least one path of at least one map")
     inner = cardinality * width
+    if inner > MOST_MAPS:
+        raise NotDrawn(f"{cardinality} paths of {width} maps are {inner:,} maps, and up to {MOST_MAPS:,} can be drawn")
     scale = 200 / max(inner, BLOCK_MAPS)
     side, across, step = scale * BLOCK_MAPS, scale * inner, scale * width
     one, two, three = block_weights(cardinality, width)

@@ -16,15 +16,18 @@ from cnnlib.settings import BUDGETS
 from cnnlib.studies.errors import StudyError
 from cnnlib.studies.record import Record, in_order, load_records, require_records
 from cnnlib.studies.statistics import LEGEND, Summary, differ, summarise
-from cnnlib.studies.study import Arm, Study, require_sequences, require_study
+from cnnlib.studies.study import STUDIES, Arm, Study, require_sequences, require_study
 from cnnlib.table import Column, Table
 from cnnlib.training import Recipe, Run
+from cnnlib.training.recipe import WORDS
 from cnnlib.training.words import data_in_words, in_words
 
 MEASURES = {"training error": "train_error", "test error": "test_error"}
 IMAGE = (3, 32, 32)
 """What multiply-adds are counted for: an image of CIFAR."""
 NOTHING = "–"
+LENGTHS = ("iterations", "epochs", "full_length")
+"""What a recipe says of its length, which the budget of a study sets."""
 FEW = 3
 """So many pairs of arms without a difference are named; more are counted."""
 
@@ -45,7 +48,7 @@ def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequ
         StudyError: if there are none, or if they are no records, or not comparable, or if there is no such arm.
     """
     require_study("compare", study)
-    shipped = load_records(study)
+    shipped = load_records(study) if records is None else _shipped(study)
     records = shipped if records is None else require_records("compare", records)
     require_sequences(None, arms)
     if arms is not None:
@@ -102,10 +105,16 @@ def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequ
     )
 
 
+def _shipped(study: Study) -> list[Record]:
+    """Return the records that come with the package, but none for a study of the book that was changed: they are not
+    of it, and need not fit."""
+    return load_records(study) if STUDIES.get(study.name, study) == study else []
+
+
 def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool = False) -> list[Record]:
     """Return live records together with those that come with the package: same budget and images, other seeds.
 
-    A live training on a stand-in data set is joined by none.
+    A live training on a stand-in data set is joined by none, and so is one of a study of the book that was changed.
 
     Args:
         study: the study.
@@ -123,7 +132,7 @@ def with_recorded(study: Study, live: Sequence[Record], *, other_budgets: bool =
     have = {(record.arm, record.run.budget, record.run.seed) for record in live}
     fitting = [
         record
-        for record in load_records(study)
+        for record in _shipped(study)
         if (record.run.data, record.run.test.n) == (first.data, first.test.n)
         and (record.run.train_images == first.train_images if record.run.budget == first.budget else other_budgets)
         and (record.arm, record.run.budget, record.run.seed) not in have
@@ -147,8 +156,13 @@ def _require_comparable(study: Study, records: Sequence[Record]) -> None:
         if len(values) > 1:
             raise StudyError(f"records of different {what} cannot be compared: {', '.join(sorted(values))}")
     for record in records:
-        study.arm(record.arm)
-        study.scale(record.run.budget)
+        arm, run = study.arm(record.arm), record.run
+        recipe = study.scale(run.budget).recipe(arm.recipe).as_dict()
+        wanted = {**recipe, "model": arm.model, "overrides": dict(arm.overrides)}
+        found = {**run.recipe.as_dict(), "model": run.model, "overrides": run.overrides}
+        if others := [key for key in wanted if key not in (*WORDS, *LENGTHS) and found[key] != wanted[key]]:
+            told = "; ".join(f"{key} is {found[key]!r}, not {wanted[key]!r}" for key in others)
+            raise StudyError(f"the record of {record.arm}, seed {run.seed}, is not of the study as it is now: {told}")
     for budget in BUDGETS:
         runs = [record.run for record in records if record.run.budget == budget]
         for what, numbers in (

@@ -62,8 +62,9 @@ def _attempt(task: Task, display: Progress, together: int = 1) -> Any:
     """Return the record of a training, or how it failed."""
     try:
         return task.train(display, together=together)
-    except (CnnlibError, OSError) as error:  # the latter if the record cannot be written; its checkpoint stays
-        crowded = together > 1 and isinstance(error, OutOfMemory)
+    # OSError if the record cannot be written, PyTorch's error if a probe does not fit; the checkpoint stays
+    except (CnnlibError, OSError, torch.OutOfMemoryError) as error:
+        crowded = together > 1 and isinstance(error, OutOfMemory | torch.OutOfMemoryError)
         advice = f". {together} were trained at a time; fewer need less memory" if crowded else ""
         return _Failure(f"{task}, seed {task.seed}: {error}{advice}")
 

@@ -175,6 +175,9 @@ def require_records(function: str, records: object, study: Study | None = None) 
     given = [*records]
     if wrong := [one for one in given if not isinstance(one, Record)]:
         raise StudyError(f"{function} needs records, as cnnlib.studies.run returns them, not {wrong[0]!r}")
+    if lone := [one for one in given if one.run.budget not in settings.BUDGETS]:
+        told = f"that of {lone[0].arm}, seed {lone[0].run.seed}, says {lone[0].run.budget!r}"
+        raise StudyError(f"{function} needs records of a budget, and {told}; cnnlib.studies.run notes it")
     if foreign := [one for one in given if study and (one.study != study.name or one.arm not in study.arms)]:
         one = foreign[0]
         raise StudyError(f"{function} needs records of {study.name!r}, not of {one.study!r}, arm {one.arm!r}")

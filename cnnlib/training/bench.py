@@ -32,7 +32,7 @@ from cnnlib.training import hardware, interrupts, memory
 from cnnlib.training.batches import Batches
 from cnnlib.training.errors import BenchError, check_at_least
 from cnnlib.training.graphs import STEPS_BEFORE, GraphStep, can_be_recorded, few_maps, kernels_fit
-from cnnlib.training.network import check_channels
+from cnnlib.training.network import check_channels, check_in_memory
 from cnnlib.training.progress import Progress
 from cnnlib.training.recipe import Recipe, recipe_for
 from cnnlib.training.run import conditions
@@ -216,7 +216,7 @@ def bench(
         model: registered name.
         batch_size: images a step.
         rounds: how often each loop is timed.
-        steps: batches in a round.
+        steps: batches in a round, at most those of an epoch.
         workers: processes of the usual loop's DataLoader.
         device: default :func:`cnnlib.device`.
         precision: of this package's loop; default as for :func:`cnnlib.fit`.
@@ -225,18 +225,21 @@ def bench(
 
     Raises:
         BenchError: if one of the loops fails.
-        ArgumentError: if an argument makes no sense, or the model takes images of other channels.
+        ArgumentError: if an argument makes no sense, the data are no images in memory, or the model takes images of
+            other channels.
+        RecipeError: if there are fewer images than a batch has.
         UnknownModel: if there is no such model.
         UnknownDevice: if this machine has no such device.
     """
-    check_at_least(1, rounds=rounds, steps=steps)
+    check_at_least(1, batch_size=batch_size, rounds=rounds, steps=steps)
     check_at_least(0, workers=workers)
+    check_in_memory(data)
     device = settings.device(device)
     precision = hardware.precision(device, precision)
     check_channels(model, data)
     recipe = recipe_for(model).replace(batch_size=batch_size)
+    steps = min(steps, recipe.steps_per_epoch(len(data.train_labels)))
     images = batch_size * steps
-    recipe.steps_per_epoch(len(data.train_labels[:images]))
     data = replace(
         data, train_images=data.train_images[:images].clone(), train_labels=data.train_labels[:images].clone()
     )

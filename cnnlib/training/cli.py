@@ -74,7 +74,13 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         "--out", type=user_path, default=Path("runs"), metavar="DIR", help="folder of the records (runs)"
     )
     state = train.add_mutually_exclusive_group()
-    state.add_argument("--checkpoint", type=user_path, metavar="PATH", help="default: beside the record")
+    state.add_argument(
+        "--checkpoint",
+        type=user_path,
+        metavar="PATH",
+        help="file to save the state in and to continue from, removed when record and weights are saved; "
+        "default: beside the record",
+    )
     state.add_argument("--no-checkpoint", action="store_true", help="save no state on the way")
     _add_common(train, "cifar10 (default), cifar100, shapes10 or imagenet")
     train.add_argument(

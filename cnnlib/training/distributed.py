@@ -36,8 +36,11 @@ from cnnlib.training.errors import ProcessError, RecipeError
 
 TIMEOUT = timedelta(minutes=10)
 """A process that has not answered for so long counts as lost."""
-CONNECTION = re.compile("gloo|nccl|process group|connection (closed|reset)|broken pipe|timed? ?out", re.IGNORECASE)
-"""What PyTorch's messages have in common when another process is gone."""
+CONNECTION = re.compile(
+    "gloo|nccl|process group|connection (closed|reset)|broken pipe|timed? ?out|DataLoader worker .* signal: Terminated",
+    re.IGNORECASE,
+)
+"""What PyTorch's messages have in common when another process is gone. torchrun then ends those that read images."""
 
 Value = TypeVar("Value")
 
@@ -237,4 +240,8 @@ class _Terminated(BaseException):
 
 
 def _raise_terminated(*_: object) -> None:
+    # torchrun ends the processes that read images as well, and PyTorch would raise an error about these wherever this
+    # process then is.
+    if hasattr(signal, "SIGCHLD"):  # Windows has none
+        signal.signal(signal.SIGCHLD, lambda *_: None)
     raise _Terminated

@@ -33,6 +33,7 @@ from cnnlib.training.errors import (
     check_at_least,
     compile_errors_explained,
     lone_images_explained,
+    lost_readers_explained,
     memory_errors_explained,
 )
 from cnnlib.training.evaluation import Evaluation, check_images, evaluate, evaluate_training_sample
@@ -118,13 +119,14 @@ def fit(
         DataError: if there are no test images, or an image in a file cannot be read.
         UnknownModel: if there is no such model.
         BadOption: if it has no such option, or the value is not possible, or has no name to record.
+        BadArgument: if a module is on the device ``meta``, without values.
         UnknownDevice: if this machine has no such device.
         CheckpointMismatch: if the checkpoint belongs to another training.
         CheckpointError: if it is damaged or cannot be written, or another training uses it.
         Diverged: if the loss of a step is infinite, not a number, or above 10,000, or the last step leaves weights that
             are no numbers.
         OutOfMemory: with the batch size to try.
-        ProcessError: if another process was lost, or was started with other settings.
+        ProcessError: if another process was lost, or was started with other settings, or one that reads images was.
         Interrupted: after Ctrl-C, when the state has been saved.
     """
     check_at_least(1, log_every=log_every, evaluate_every=evaluate_every)
@@ -152,6 +154,7 @@ def fit(
             checkpoints.held(path if processes.is_first else None),
             compile_errors_explained(),
             lone_images_explained(processes.count),
+            lost_readers_explained(),
             memory_errors_explained(recipe, device),
             memory.kept(device),
             hardware.reproducible(device),
@@ -512,7 +515,7 @@ class _Training:
         return self.done * self.recipe.batch_size / self.cold_clock.seconds  # better than nothing
 
     def _diverged(self, step: int, loss: float) -> Diverged:
-        if self.path:  # the same training would diverge again
+        if self.path and self.processes.is_first:  # the same training would diverge again
             self.path.unlink(missing_ok=True)
         lr = self.recipe.lr_at(step - 1, self.steps)
         published = self.recipe.origin or self.recipe

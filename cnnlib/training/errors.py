@@ -93,6 +93,26 @@ def memory_errors_explained(recipe: Recipe, device: torch.device) -> Iterator[No
 
 
 @contextlib.contextmanager
+def lost_readers_explained() -> Iterator[None]:
+    """Say what to do when a process that reads images was ended, or hangs, for want of memory for example.
+
+    Raises:
+        ProcessError: in the place of PyTorch's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # torchrun's SIGTERM, which they get too, is distributed.py's to explain
+        if not re.match(r"DataLoader (timed out|worker .*(exited unexpectedly|signal: (?!Terminated)))", str(error)):
+            raise
+        said = str(error).strip().rstrip(".")
+        raise ProcessError(
+            f"a process that reads images does not deliver ({said}); there may be too little memory, or shared "
+            "memory, for so many: try fewer, --workers N on the command line, workers=N in Python"
+        ) from error
+
+
+@contextlib.contextmanager
 def lone_images_explained(processes: int) -> Iterator[None]:
     """Say which batch size batch normalisation needs where each map is one number.
 

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from cnnlib.data import DataError, Images
 from cnnlib.data.augment import normalise
+from cnnlib.data.images import require_split
 from cnnlib.errors import CnnlibError, kind_of
-from cnnlib.measure.dry_run import example, require_fit
+from cnnlib.measure.dry_run import example, require_fit, require_values
 from cnnlib.training.distributed import ALONE, Processes
 from cnnlib.training.errors import ArgumentError, check_at_least
 from cnnlib.training.hardware import SHARED, exact_convolutions
@@ -61,6 +62,7 @@ def predict(module: nn.Module, images: Tensor, data: Images, *, batch_size: int 
     Raises:
         ArgumentError: if there is no network or no set, a batch has no image, the images are not of 8 bits, or have
             more or fewer channels than those of the set, or the network puts out no logits.
+        BadArgument: if the network is on the device ``meta``, without values.
         DoesNotFit: if the network does not take images of this size.
     """
     _check(module, data)
@@ -96,15 +98,14 @@ def evaluate(
         processes: evaluate their shares, and all get the sum.
 
     Raises:
-        ValueError: if there is no such split.
         ArgumentError: if there is no network or no set, the network puts out no logits, or fewer than there are
             classes, or a batch has no image.
+        BadArgument: if the network is on the device ``meta``, without values.
         DoesNotFit: if the network does not take images of this size.
-        DataError: if the split is empty, or an image in a file cannot be read.
+        DataError: if there is no such split, it is empty, or an image in a file cannot be read.
     """
     _check(module, data)
-    if split not in ("test", "train"):
-        raise ValueError(f"split must be 'test' or 'train', not {split!r}")
+    require_split(split)
     check_at_least(1, batch_size=batch_size)
     index = torch.arange(len(data.test_labels if split == "test" else data.train_labels))
     return _evaluate(module, data, split, index, processes, batch_size)
@@ -151,6 +152,7 @@ def _check(module: nn.Module, data: Images) -> None:
     if not isinstance(module, nn.Module):
         raise ArgumentError(f"a network is evaluated, cnnlib.create('resnet20') or a run's module, say, not {module!r}")
     check_data(data)
+    require_values(module)
 
 
 def _device(module: nn.Module) -> torch.device:

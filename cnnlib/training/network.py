@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from cnnlib.data import Images
+from cnnlib.data import Images, ImageSet
 from cnnlib.measure import BadArgument, DoesNotFit
-from cnnlib.measure.dry_run import on_copy, own_random_numbers, require_fit
+from cnnlib.measure.dry_run import on_copy, own_random_numbers, require_fit, require_values
 from cnnlib.models import BadOption, InputTooSmall, card, create
 from cnnlib.models.layers import WithAuxiliary
 from cnnlib.training import hardware
@@ -62,6 +62,7 @@ def build(model: Model, data: Images, seed: int, device: torch.device) -> tuple[
             )
     overrides = json.loads(json.dumps(dict(overrides), default=_plain))
     if isinstance(model, nn.Module):
+        require_values(model)
         _check_parameters(model)
     module = module.to(device, memory_format=torch.channels_last)
     if isinstance(model, nn.Module):
@@ -89,6 +90,19 @@ def check_data(data: Any) -> None:
     """
     if not isinstance(data, Images):
         raise ArgumentError(f"data must be a set of images, such as cnnlib.load_data('cifar10'), not {data!r}")
+
+
+def check_in_memory(data: Any) -> None:
+    """Check that something is a set of images in memory, on which speed is measured.
+
+    Raises:
+        ArgumentError: if it is none.
+    """
+    check_data(data)
+    if not isinstance(data, ImageSet):
+        raise ArgumentError(
+            f"{data.name} lies in files, and speed is measured on images in memory, such as cnnlib.load_data('cifar10')"
+        )
 
 
 def check_channels(name: str, data: Images) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,19 @@ def conditions(
     normalised = ", synchronised batch normalisation" if sync_bn else ""
     company = f", {together} trainings at a time" if together > 1 else ""
     return f"{device} ({several}{count}{precision}, {'compiled' if compiled else 'eager'}{normalised}{company})"
+
+
+def _finite(loss: float | None) -> float | None:
+    """Return a loss as JSON can hold it: None for one that is infinite or not a number.
+
+    In the first steps of a deep network its evaluation overflows, since the running statistics are not there yet.
+    """
+    return loss if loss is None or math.isfinite(loss) else None
+
+
+def _evaluation(values: dict[str, Any]) -> Evaluation:
+    """Return the evaluation that a file holds; a loss that it could not hold is not a number."""
+    return Evaluation(**values | {"loss": math.nan if values["loss"] is None else values["loss"]})
 
 
 @dataclass(frozen=True)
@@ -160,9 +174,9 @@ class Run:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "module"}
         return values | {
             "recipe": self.recipe.as_dict(),
-            "history": [dataclasses.asdict(point) for point in self.history],
-            "train": dataclasses.asdict(self.train),
-            "test": dataclasses.asdict(self.test),
+            "history": [dataclasses.asdict(point) | {"test_loss": _finite(point.test_loss)} for point in self.history],
+            "train": dataclasses.asdict(self.train) | {"loss": _finite(self.train.loss)},
+            "test": dataclasses.asdict(self.test) | {"loss": _finite(self.test.loss)},
         }
 
     @classmethod
@@ -178,8 +192,8 @@ class Run:
                 | {
                     "recipe": Recipe(**values["recipe"]),
                     "history": tuple(Point(**point) for point in values["history"]),
-                    "train": Evaluation(**values["train"]),
-                    "test": Evaluation(**values["test"]),
+                    "train": _evaluation(values["train"]),
+                    "test": _evaluation(values["test"]),
                 }
             )
         except (KeyError, TypeError, RecipeError) as error:

@@ -19,7 +19,7 @@ from cnnlib.table import Column, Table
 from cnnlib.training import hardware
 from cnnlib.training.bench import Traffic, cold_rounds, ladder, traffic, train
 from cnnlib.training.errors import BenchError
-from cnnlib.training.network import check_channels
+from cnnlib.training.network import check_channels, check_in_memory
 from cnnlib.training.recipe import recipe_for
 from cnnlib.training.run import conditions
 
@@ -121,12 +121,14 @@ def step_times(
 
     Raises:
         BenchError: if there is no network, or a number is not positive, or the data set has too few images for a batch.
-        ArgumentError: if there is no such precision, or a network takes images of other channels.
+        ArgumentError: if there is no such precision, the data are no images in memory, or a network takes images of
+            other channels.
         UnknownModel: if there is no such network.
         UnknownDevice: if this machine has no such device.
     """
     if isinstance(models, str) or not models:
         raise BenchError(f"models are one or more names in a list, such as ['resnet20'], not {models!r}")
+    check_in_memory(data)
     for model in models:
         check_channels(model, data)
     require_whole(BenchError, 1, rounds=rounds, batch_size=batch_size)

@@ -55,7 +55,10 @@ def test_an_epoch_and_a_recipe_are_images_over_speed():
     table = costs.measured([Speed("resnet20", 40_600_000, "a laptop", 1000.0, 3)])
     recipe = RECIPES["resnet-cifar"]
     assert recipe.iterations * recipe.batch_size / 1000 == pytest.approx(2 * 3600 + 16 * 60 + 32)
-    assert table.splitlines()[2] == "| `resnet20` | 40.6 M | a laptop | 1,000 | 50.0 s | 2 h 16 min (resnet-cifar) |"
+    assert (
+        table.splitlines()[2]
+        == "| `resnet20` | 40.6 M | a laptop | 1,000 | 1,000 | 50.0 s | 2 h 16 min (resnet-cifar) |"
+    )
 
 
 def test_the_estimate_follows_the_best_rate():

@@ -294,3 +294,8 @@ def test_nothing_is_wider_than_a_phone_and_targets_are_large(open_page, records)
 def test_labels_of_the_scale_can_be_read_on_a_phone(open_page, records):
     tab = open_page(depth_explorer(records).html, width=390)
     assert all(label.bounding_box()["height"] >= 12 for label in tab.locator("svg text").all())
+
+
+def test_records_of_another_probe_measure_nothing_here():
+    with pytest.raises(NothingMeasured):
+        depth_explorer(load_records(find_study("lesions"), "short"))

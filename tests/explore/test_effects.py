@@ -20,7 +20,7 @@ from cnnlib.explore import (
 )
 from cnnlib.explore.boxes import NothingToDraw
 from cnnlib.models.resnet import ResidualBlock
-from cnnlib.studies import differ, summarise
+from cnnlib.studies import differ, find_study, load_records, summarise
 
 
 @pytest.fixture(autouse=True)
@@ -175,3 +175,21 @@ def test_a_gallery_holds_its_drawings():
     assert "<figcaption>two blocks</figcaption>" in whole.html
     with pytest.raises(NothingToDraw):
         gallery([], id="none")
+
+
+def test_a_difference_may_be_negative():
+    figure = resolution(3, 0.2, {"lower": -5.0})
+    assert any("5: could be shown" in text.get_text() for text in figure.axes[0].texts)
+    assert figure.axes[0].get_xlim()[1] > 5
+    plt.close(figure)
+
+
+def test_records_of_another_probe_have_no_gradients():
+    with pytest.raises(NothingToDraw, match="needs records of a study that probes the gradient"):
+        arriving_gradients({"": load_records(find_study("lesions"), "short")})
+
+
+@pytest.mark.parametrize("lines", [{}, {"x": {}}, {"x": {56: []}}])
+def test_no_errors_are_no_lines(lines):
+    with pytest.raises(NothingToDraw, match="at least one line, and at least one error at each of its depths"):
+        error_by_depth({"a": lines})

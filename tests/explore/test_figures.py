@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -334,3 +335,9 @@ def test_grey_shows_one_picture():
     for picture in (torch.zeros(1, 4, 4), torch.zeros(0, 4)):
         with pytest.raises(NothingToDraw, match=r"grey shows a picture \(H, W\), not one of shape"):
             explore.grey(picture, "nothing")
+
+
+def test_a_loss_that_overflowed_leaves_a_gap():
+    points = [SimpleNamespace(step=step, epoch=step / 4, test_loss=loss) for step, loss in ((1, math.nan), (2, 1.0))]
+    runs = [SimpleNamespace(history=points)]
+    assert figures._curve(runs, "test_loss")

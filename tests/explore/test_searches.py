@@ -54,6 +54,13 @@ def test_the_figure_says_what_it_shows():
     assert "most frequent operation identity, 85%" in describe(figure)
 
 
+def test_searches_of_several_budgets_are_not_averaged():
+    longer = run("enas", 0.1)
+    longer.budget = "medium"
+    with pytest.raises(NothingToDraw, match="needs searches of one budget"):
+        search_history([run("enas", 0.0), longer])
+
+
 def test_nothing_to_draw():
     with pytest.raises(NothingToDraw):
         search_history([])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from cnnlib.explore import depth_histogram, describe, survival, survival_rule
+from cnnlib.explore import NothingToDraw, depth_histogram, describe, survival, survival_rule
 from cnnlib.explore.survival import LAYERS, STEPS, TENTHS, OutOfRange, Setting, drawn
 from cnnlib.models import create
 from cnnlib.models.stochastic_depth import StochasticDepthBlock, depth_distribution, survival_probabilities
@@ -149,3 +149,9 @@ def test_histogram_shows_both():
     assert list(axes.lines[0].get_ydata()) == pytest.approx([0.3, 0.5, 0.2])
     assert axes.lines[1].get_xdata()[0] == pytest.approx((3 * 9 - 1) / 4)
     assert "mean 6.50, standard deviation 1.27" in describe(figure)
+
+
+@pytest.mark.parametrize(("probabilities", "counts"), [([], {1: 2}), ([0.5, 0.5], {}), ([0.5, 0.5], {1: 0})])
+def test_nothing_drawn_is_no_histogram(probabilities, counts):
+    with pytest.raises(NothingToDraw, match="at least one drawn step"):
+        depth_histogram(probabilities, counts)

@@ -96,3 +96,8 @@ def test_output_is_small_deterministic_and_follows_the_theme():
         assert len(html) < 6000
         assert not re.search(r"#[0-9a-f]{6}|https?://", html)
     assert torch.get_default_device().type == "cpu"
+
+
+def test_matrices_of_too_many_paths_are_refused():
+    with pytest.raises(NotDrawn, match="1000 paths of 1000 maps are 1,000,000 maps, and up to 4,096 can be drawn"):
+        path_matrices(1000, 1000)

@@ -10,7 +10,7 @@ import torch
 from cnnlib.data import normalise, shapes10
 from cnnlib.measure import count_parameters, multiply_adds
 from cnnlib.models import card, create
-from cnnlib.studies import STUDIES, compare, differ, find_study, load_records, run, search, summarise
+from cnnlib.studies import STUDIES, Record, compare, differ, find_study, load_records, run, search, summarise
 from cnnlib.studies.degradation import blocks
 from cnnlib.studies.record import SHIPPED
 
@@ -40,7 +40,7 @@ TOGETHER = [  # arm by arm, but for a study at equal time, which first measures 
 
 
 @pytest.mark.parametrize(("name", "arms"), TOGETHER, ids=[f"{name}-{', '.join(arms)}" for name, arms in TOGETHER])
-def test_every_arm_trains_in_the_smoke_budget(name, arms, images):
+def test_every_arm_trains_in_the_smoke_budget(name, arms, images, tmp_path):
     study = STUDIES[name]
     seeds = study.scale("smoke").seeds[:1]
     records = run(study, budget="smoke", seeds=seeds, arms=arms, data=images, progress=False)
@@ -50,6 +50,7 @@ def test_every_arm_trains_in_the_smoke_budget(name, arms, images):
         if study.probe:
             assert record.probe.initial != record.probe.trained
         assert record.arm in str(compare(study, records))
+        assert Record.load(record.save(tmp_path)).arm == record.arm
 
 
 def test_lesions_are_measured_on_test_images(images):

@@ -157,7 +157,7 @@ def test_names_lie_on_no_mark_and_within_the_figure():
     """To the right of one mark, where a name would stand at first, are others, and of one the end of the figure."""
     crowded, at_the_end = made_up("crowded", 20, 39), made_up("a long name at the end", 300, 30)
     others = [made_up(f"other {index}", 20 + 4 * index, 39.8) for index in range(1, 11)]
-    weights = [made_up("best", 1, 10), crowded, at_the_end, *others]
+    weights = [made_up("best", 1, 11), made_up("best", 1, 10), crowded, at_the_end, *others]
     figure = released_errors(weights, named=[crowded.name, at_the_end.name], two="best")
     (axes,) = figure.axes
     marks = axes.transData.transform([(one.multiply_adds, one.top1_error) for one in weights])

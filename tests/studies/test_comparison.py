@@ -9,7 +9,7 @@ import torch
 
 from cnnlib.measure import multiply_adds
 from cnnlib.models import Published, create
-from cnnlib.studies import Arm, RecordError, StudyError, compare, run, with_recorded
+from cnnlib.studies import Arm, RecordError, StudyError, compare, find_study, run, with_recorded
 from cnnlib.studies.comparison import published, verdicts
 from cnnlib.studies.ensembles import Ensemble, ensemble
 from cnnlib.studies.statistics import differ, student, summarise
@@ -162,6 +162,9 @@ def test_published_errors_stand_beside_the_measured_ones(study, records):
         "narrow": Arm("alexnet-cifar", recipe, {"width": 0.0625}, Published("test error", 9.5, "1 run", "Them 2015")),
     }
     study = dataclasses.replace(study, arms=arms, subset=None)
+    records = [
+        replace(r, run=replace(r.run, model=arms[r.arm].model, overrides=dict(arms[r.arm].overrides))) for r in records
+    ]
     table = compare(study, records)
     assert [cells(table, row)["paper: test error"] for row in (0, 1)] == ["8.75 (1 run)", "9.5 (1 run)"]
     text = " ".join(str(table).split())
@@ -172,6 +175,24 @@ def test_published_errors_stand_beside_the_measured_ones(study, records):
     assert published(study, Arm("resnet20", RECIPES["resnet-cifar"])).value == 8.75
     assert published(study, Arm("resnet20", RECIPES["resnet-cifar"].replace(lr=0.02))) is None, "another recipe"
     assert published(dataclasses.replace(study, data="cifar100"), arms["wide"]) is None
+
+
+def test_a_part_of_a_study_of_the_book_is_compared_without_its_records(data):
+    whole = find_study("degradation")
+    part = replace(whole, arms={"plain20": whole.arms["plain20"]}, probe=None)
+    live = run(part, budget="smoke", data=data, progress=False)
+    assert [row[0] for row in compare(part, live).rows] == ["plain20"]
+    assert with_recorded(part, live) == live
+
+
+def test_a_record_of_another_recipe_or_network_is_not_compared(study, records):
+    for change, message in (
+        (lambda run: {"recipe": run.recipe.replace(lr=9)}, r"lr is 9, not 0\.01"),
+        (lambda run: {"model": "resnet20"}, "model is 'resnet20', not "),
+        (lambda run: {"budget": None}, "says None; cnnlib.studies.run notes it"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            compare(study, [replace(r, run=replace(r.run, **change(r.run))) for r in records])
 
 
 def test_overlapping_intervals_are_not_ranked(study, records):

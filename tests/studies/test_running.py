@@ -508,6 +508,12 @@ def test_memory_that_runs_out_among_several_is_explained(study):
     assert task.train(None, together=8).endswith("8 were trained at a time; fewer need less memory")
     assert task.train(None, together=1).endswith("not enough memory")
 
+    def probe(display, together):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    probed = Task(study.name, "wide", 0, None, probe).kept_going()
+    assert "out of memory. 8 were trained at a time" in probed.train(None, together=8)
+
 
 def test_the_home_folder_may_be_named_in_short(study, data, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

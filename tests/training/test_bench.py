@@ -227,13 +227,13 @@ def test_too_few_images(data):
 
 
 def test_what_is_reported_is_what_was_measured(data, monkeypatch):
-    begun, alone = [], iter([1.0, 10.0, 20.0])
+    begun, order, alone = [], [], iter([1.0, 10.0, 20.0])
 
     @contextlib.contextmanager
     def in_a_process(label, arguments):
         begun.append(arguments)
         turns = iter([1.0, 100.0, 200.0])
-        yield lambda: next(turns)
+        yield lambda: order.append(label) or next(turns)
 
     monkeypatch.setattr(bench_module, "_in_a_process", in_a_process)
     monkeypatch.setattr(bench_module, "convolutions_alone", lambda *_: next(alone))
@@ -241,6 +241,7 @@ def test_what_is_reported_is_what_was_measured(data, monkeypatch):
     options = {"rounds": 2, "steps": 3, "workers": 1, "device": "cpu", "precision": "bf16", "compile": True}
     result = bench(data, "alexnet-cifar", batch_size=8, **options)
     assert {*result.speeds.values()} == {(100.0, 200.0)}, "the first round warms up"
+    assert order == 3 * list(result.speeds), "they take turns"
     assert result.convolutions == (10.0, 20.0)
     assert result.bytes == bytes_moved("alexnet-cifar", data, 8) / 8, "of one image"
     net = create("alexnet-cifar", num_classes=len(data.classes))

@@ -271,12 +271,35 @@ def two():
     return Processes(rank=0, count=2)
 
 
+def test_the_end_of_those_that_read_images_does_not_cut_the_message_off(two):
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGCHLD)]
+
+    def fail(*_):
+        raise RuntimeError("DataLoader worker (pid 4315) is killed by signal: Terminated. ")
+
+    def end():
+        with two.lost_ones_explained(None):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGCHLD)
+
+    try:
+        signal.signal(signal.SIGCHLD, fail)  # as PyTorch does
+        with pytest.raises(ProcessError, match="another one has ended"):
+            end()
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     "message",
     [
         "[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:21231",
         "[../gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 600000ms for recv operation to complete",
         "NCCL error in: ProcessGroupNCCL.cpp:2027, remote process exited or there was a network error",
+        "DataLoader worker (pid 4315) is killed by signal: Terminated. ",
     ],
 )
 def test_a_lost_process_is_explained(two, message, tmp_path):

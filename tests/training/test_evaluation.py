@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cnnlib.data import normalise
-from cnnlib.measure import DoesNotFit
+from cnnlib.data import DataError, normalise
+from cnnlib.measure import BadArgument, DoesNotFit
 from cnnlib.training import ArgumentError, Evaluation, evaluate, evaluation, predict
 
 
@@ -54,8 +54,14 @@ def test_no_random_numbers_are_drawn(tiny, data):
 
 def test_the_splits(tiny, data):
     assert evaluate(tiny, data, "train").n == 96
-    with pytest.raises(ValueError, match="'validation'"):
+    with pytest.raises(DataError, match="'validation'"):
         evaluate(tiny, data, "validation")
+
+
+def test_a_network_without_values_is_refused(tiny, data):
+    for use in (lambda net: evaluate(net, data), lambda net: predict(net, data.test_images, data)):
+        with pytest.raises(BadArgument, match="on the device 'meta', without values"):
+            use(tiny.to("meta"))
 
 
 @pytest.mark.parametrize(("batch_size", "said"), [(0, "at least 1, not 0"), (-1, "not -1"), (1.5, "a whole number")])

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 import cnnlib
 from cnnlib.data import DataError, normalise
+from cnnlib.measure import BadArgument
 from cnnlib.models import BadOption, create, layers
 from cnnlib.settings import UnknownBudget
 from cnnlib.training import (
@@ -27,6 +28,7 @@ from cnnlib.training import (
     ArgumentError,
     Diverged,
     OutOfMemory,
+    ProcessError,
     Recipe,
     RecipeError,
     Run,
@@ -38,7 +40,8 @@ from cnnlib.training import (
     hardware,
 )
 from cnnlib.training import step as step_module
-from cnnlib.training.errors import lone_images_explained
+from cnnlib.training.distributed import Processes
+from cnnlib.training.errors import lone_images_explained, lost_readers_explained
 from cnnlib.training.network import build
 
 SMALL = ("alexnet-cifar", {"width": 0.125})
@@ -753,3 +756,47 @@ def test_momentum_is_the_recipes(plain, data):
     optimizer = torch.optim.SGD(usual.parameters(), lr=0.05, momentum=0.5)
     losses = losses_of_the_usual_loop(usual, optimizer, data, recipe)
     assert [point.train_loss for point in run.history] == pytest.approx(losses, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "DataLoader worker (pid 1) is killed by signal: Killed. ",
+        "DataLoader worker (pid(s) 1) exited unexpectedly",
+    ],
+)
+def test_a_lost_reader_of_images_is_explained(said):
+    with pytest.raises(ProcessError, match=r"\); there may be too little .*--workers N"), lost_readers_explained():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="Terminated"), lost_readers_explained():  # by torchrun
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated. ")
+
+
+def test_only_the_first_process_deletes_a_checkpoint(plain, data, recipe, monkeypatch, tmp_path):
+    (tmp_path / "x").touch()
+    monkeypatch.setattr(engine.distributed, "join", lambda device: Processes(rank=1))
+    with pytest.raises(Diverged):
+        fit(plain, data, recipe.replace(lr=1e30), checkpoint=tmp_path / "x", progress=False)
+    assert (tmp_path / "x").exists()
+
+
+def test_compilation_is_decided_for_all_steps_of_a_process(tiny, data, recipe, monkeypatch):
+    """Its share of the images, three times the forward pass of each, and the layers that have weights."""
+    asked, zeros = [], torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *shape, **_: zeros(*shape))  # there may be no GPU
+    monkeypatch.setattr(hardware, "compiling_pays", lambda device, **counts: asked.append(counts) or True)
+    gpu, alone, two = SimpleNamespace(type="cuda"), SimpleNamespace(count=1), SimpleNamespace(count=2)
+    training = SimpleNamespace(module=tiny, data=data, recipe=recipe, steps=24, device=gpu, processes=alone)
+    assert engine._Training._compiling_pays(training)
+    training.processes = two
+    assert engine._Training._compiling_pays(training)
+    image = hardware.operations_per_image(tiny, zeros(1, 3, 16, 16))
+    assert asked == [{"operations": image * 16 * 24 / count, "layers": 2} for count in (1, 2)]
+    training.device = torch.device("cpu")
+    assert not engine._Training._compiling_pays(training)
+    assert len(asked) == 2
+
+
+def test_a_network_without_values_is_not_trained(tiny, data, recipe):
+    with pytest.raises(BadArgument, match="on the device 'meta', without values"):
+        train(tiny.to("meta"), data, recipe)

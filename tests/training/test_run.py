@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -91,3 +92,13 @@ def test_the_table_says_which_error_and_loss_is_which(run):
     rows = dict(run.table().rows)
     assert (rows["test error"], rows["training error"]) == ("40.00 % (40 images)", "20.00 % (96 images)")
     assert (rows["test loss"], rows["training loss"]) == ("1.2500", "0.5000")
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_json_cannot_hold_makes_no_run_unreadable(run, tmp_path, loss):
+    (*points, last), test = run.history, dataclasses.replace(run.test, loss=loss)
+    history = (*points, dataclasses.replace(last, test_loss=loss))
+    again = Run.load(dataclasses.replace(run, test=test, history=history).save(tmp_path / "run.json"))
+    assert math.isnan(again.test.loss)
+    assert again.history[-1].test_loss is None
+    assert again.test_error == run.test_error

@@ -61,9 +61,11 @@ def test_the_same_command_again_continues(cnn, tmp_path, monkeypatch):
 
 
 def test_other_settings_have_other_files(cnn, tmp_path):
-    for change in ([], ["--lr", "0.1"], ["--seed", "1"], ["--set", "dropout=0.0"]):
+    training = ["--lr", "0.1"], ["--seed", "1"], ["--set", "dropout=0.0"]
+    how = ["--precision", "fp16"], ["--device", "cpu"], ["--no-compile"]
+    for change in ([], *training, *how):
         cnn(*SMALL, *change)
-    assert len(list((tmp_path / "runs").glob("*.json"))) == 4
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 7
 
 
 def test_a_checkpoint_of_ones_own(cnn, tmp_path, monkeypatch):

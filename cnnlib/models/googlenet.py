@@ -279,6 +279,9 @@ def googlenet_cifar(
         auxiliary: add the auxiliary heads.
         dropout: probability of dropping an input of the linear layer.
         width: factor on all widths but those of the heads.
+
+    Raises:
+        BadOption: if ``width`` is not positive.
     """
     return _cifar(Inception, num_classes, auxiliary, dropout, width)
 

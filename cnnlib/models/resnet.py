@@ -233,7 +233,7 @@ class ResNet(nn.Module):
         num_classes: number of logits.
 
     Raises:
-        BadOption: if a stage has no block.
+        BadOption: if a stage has no block, or there is not one width for each.
     """
 
     min_size = 1
@@ -267,8 +267,8 @@ def cifar_resnet(
     to multiply with; 0 in Goyal et al. 2017 (arXiv 1706.02677), section 5.1, where each block begins without its F.
 
     Raises:
-        BadOption: for another depth, if ``shortcut`` is not ``"A"``, ``"B"`` or ``"C"``, or if ``last_gain`` is not
-            finite.
+        BadOption: for another depth, if ``shortcut`` is not ``"A"``, ``"B"`` or ``"C"``, if ``width`` is not positive
+            or leaves no map, or if ``last_gain`` is not finite.
     """
     if not math.isfinite(last_gain):
         raise BadOption(f"last_gain is a finite number, not {last_gain}")
@@ -284,7 +284,7 @@ def cifar_plain(depth: int, num_classes: int = 10, width: float = 1.0) -> ResNet
     """Return the plain net of ``depth`` = 6n + 2 layers for 32x32 images. ``width`` as above.
 
     Raises:
-        BadOption: for another depth.
+        BadOption: for another depth, or if ``width`` is not positive or leaves no map.
     """
     return _cifar(PlainBlock, depth, width, num_classes)
 

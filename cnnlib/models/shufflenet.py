@@ -102,8 +102,8 @@ class ShuffleNet(nn.Module):
         depths: number of units in stages 2, 3 and 4. The first of each halves the image.
 
     Raises:
-        BadOption: if the paper has no such number of groups, the maps cannot be divided into the groups, or a stage has
-            no unit.
+        BadOption: if the paper has no such number of groups, ``width`` is not positive, the maps cannot be divided into
+            the groups, or a stage has no unit.
     """
 
     min_size = 1

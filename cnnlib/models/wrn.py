@@ -58,7 +58,11 @@ def first_unit(in_channels: int, out_channels: int, stride: int, f: Callable[[in
 def wide_net(
     units: int, k: float, kernels: Sequence[int] = (3, 3), num_classes: int = 10, dropout: float = 0.0
 ) -> PreActResNet:
-    """Return the net for 32x32 images with ``units`` units ``B(*kernels)`` a stage, k times as wide as ResNet."""
+    """Return the net for 32x32 images with ``units`` units ``B(*kernels)`` a stage, k times as wide as ResNet.
+
+    Raises:
+        BadOption: if ``k`` is not positive, or leaves no map.
+    """
     f = partial(convolutions, kernels=kernels, dropout=dropout)
     widths = layers.scaled((16, 32, 64), k=k)
     return PreActResNet(
@@ -70,7 +74,7 @@ def wrn(depth: int, k: float, num_classes: int = 10, dropout: float = 0.0) -> Pr
     """Return WRN-``depth``-``k`` for 32x32 images. ``dropout`` is the probability to drop a value.
 
     Raises:
-        BadOption: if ``depth`` is not 6n + 4.
+        BadOption: if ``depth`` is not 6n + 4, or ``k`` is not positive or leaves no map.
     """
     return wide_net(layers.units_per_stage(depth, 6, 4), k, (3, 3), num_classes, dropout)
 

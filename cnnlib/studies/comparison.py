@@ -14,7 +14,7 @@ from cnnlib.measure import multiply_adds
 from cnnlib.models import Published, card, create
 from cnnlib.settings import BUDGETS
 from cnnlib.studies.errors import StudyError
-from cnnlib.studies.record import Record, in_order, load_records, require_records
+from cnnlib.studies.record import Record, differences, in_order, load_records, require_records
 from cnnlib.studies.statistics import LEGEND, Summary, differ, summarise
 from cnnlib.studies.study import STUDIES, Arm, Study, require_sequences, require_study
 from cnnlib.table import Column, Table
@@ -106,8 +106,7 @@ def compare(study: Study, records: Sequence[Record] | None = None, *, arms: Sequ
 
 
 def _shipped(study: Study) -> list[Record]:
-    """Return the records that come with the package, but none for a study of the book that was changed: they are not
-    of it, and need not fit."""
+    """Return the records that come with the package; of a study of the book that was changed there are none."""
     return load_records(study) if STUDIES.get(study.name, study) == study else []
 
 
@@ -160,9 +159,9 @@ def _require_comparable(study: Study, records: Sequence[Record]) -> None:
         recipe = study.scale(run.budget).recipe(arm.recipe).as_dict()
         wanted = {**recipe, "model": arm.model, "overrides": dict(arm.overrides)}
         found = {**run.recipe.as_dict(), "model": run.model, "overrides": run.overrides}
-        if others := [key for key in wanted if key not in (*WORDS, *LENGTHS) and found[key] != wanted[key]]:
-            told = "; ".join(f"{key} is {found[key]!r}, not {wanted[key]!r}" for key in others)
-            raise StudyError(f"the record of {record.arm}, seed {run.seed}, is not of the study as it is now: {told}")
+        if different := differences(found, wanted, (*WORDS, *LENGTHS)):
+            named = f"the record of {record.arm}, seed {run.seed},"
+            raise StudyError(f"{named} is not of the study as it is now: {different}")
     for budget in BUDGETS:
         runs = [record.run for record in records if record.run.budget == budget]
         for what, numbers in (

@@ -123,15 +123,17 @@ def refuse_different(
     Raises:
         RecordError: naming what differs, for ``what``, the study or the search, as it is now.
     """
-    different = [
+    if different := differences(found, expected, words):
+        raise RecordError(f"the record {path} is not of {what} as it is now: {different}. Delete it and run again")
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any], words: Container[str]) -> str:
+    """Say where what was found differs from what is expected, but for ``words``: nothing if it does not."""
+    return "; ".join(
         f"{key} is {found[key]!r}, not {expected[key]!r}"
         for key in expected
         if key not in words and found[key] != expected[key]
-    ]
-    if different:
-        raise RecordError(
-            f"the record {path} is not of {what} as it is now: {'; '.join(different)}. Delete it and run again"
-        )
+    )
 
 
 def load_records(study: Study, budget: str | None = None, folder: str | Path | None = None) -> list[Record]:

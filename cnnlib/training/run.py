@@ -170,7 +170,7 @@ class Run:
         return title(self.model, self.overrides, self.data, self.stands_in_for)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything but the module, for JSON."""
+        """Return everything but the module, for JSON. A loss that overflowed is None."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "module"}
         return values | {
             "recipe": self.recipe.as_dict(),

@@ -40,6 +40,7 @@ def test_long_trainings_say_more_than_short_ones():
 def test_trainings_that_share_a_gpu_use_it_together():
     (speed,) = costs.speeds([run("resnet20", 1000.0, device="a GPU", device_type="cuda", together=8, steps=5000)])
     assert "8 trainings at a time" in speed.hardware
+    assert costs.speed_cells(speed)[-1] == "1,000, together 8,000"
     alone = dataclasses.replace(speed, images_per_second=8000.0, together=1)
     assert costs.estimated([speed]) == costs.estimated([alone])
 
@@ -55,10 +56,7 @@ def test_an_epoch_and_a_recipe_are_images_over_speed():
     table = costs.measured([Speed("resnet20", 40_600_000, "a laptop", 1000.0, 3)])
     recipe = RECIPES["resnet-cifar"]
     assert recipe.iterations * recipe.batch_size / 1000 == pytest.approx(2 * 3600 + 16 * 60 + 32)
-    assert (
-        table.splitlines()[2]
-        == "| `resnet20` | 40.6 M | a laptop | 1,000 | 1,000 | 50.0 s | 2 h 16 min (resnet-cifar) |"
-    )
+    assert table.splitlines()[2] == "| `resnet20` | 40.6 M | a laptop | 1,000 | 50.0 s | 2 h 16 min (resnet-cifar) |"
 
 
 def test_the_estimate_follows_the_best_rate():

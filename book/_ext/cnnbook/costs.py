@@ -30,8 +30,8 @@ LEAST_STEPS = {"cpu": 1, "cuda": 1000}
 """A shorter training says nothing about speed: on a GPU it is over before its start no longer counts."""
 DAY = 86_400
 MEASURED = """\
-| Network | Multiply-adds | Hardware | Images/s | All together | An epoch | The default recipe |
-|---|---:|---|---:|---:|---:|---:|"""
+| Network | Multiply-adds | Hardware | Images/s | An epoch | The default recipe |
+|---|---:|---|---:|---:|---:|"""
 ESTIMATED = """\
 | Network | Multiply-adds | Hardware | {} |
 |---|---:|---|{}|"""
@@ -112,15 +112,17 @@ def measured(found: Sequence[Speed]) -> str:
     for speed in found:
         recipe = recipe_for(speed.model)
         images = (CIFAR, recipe.steps(CIFAR) * recipe.batch_size)
-        together = f"{speed.together * speed.images_per_second:,.0f}"
-        cells = (*speed_cells(speed), together, *(duration(count, speed.images_per_second) for count in images))
+        cells = (*speed_cells(speed), *(duration(count, speed.images_per_second) for count in images))
         rows.append(f"| {' | '.join(cells)} ({recipe.name}) |")
     return "\n".join([MEASURED, *rows])
 
 
 def speed_cells(speed: Speed) -> tuple[str, ...]:
     cost = f"{speed.multiply_adds / 1e6:,.1f} M"
-    return f"`{speed.model}`{speed.changes}", cost, speed.hardware, f"{speed.images_per_second:,.0f}"
+    each = f"{speed.images_per_second:,.0f}"
+    if speed.together > 1:
+        each += f", together {speed.together * speed.images_per_second:,.0f}"
+    return f"`{speed.model}`{speed.changes}", cost, speed.hardware, each
 
 
 def estimated(found: Sequence[Speed]) -> str:
